@@ -1,0 +1,19 @@
+#pragma once
+
+#include <atomic>
+#include <thread>
+
+namespace patina {
+
+/// A class that belongs to one thread holds one of these and says CHECK(thread_.IsCurrent()).
+/// It belongs to the first thread that asks; Detach() gives it to the next.
+class ThreadChecker {
+ public:
+  bool IsCurrent() const;
+  void Detach();
+
+ private:
+  mutable std::atomic<std::thread::id> owner_{};
+};
+
+}  // namespace patina
