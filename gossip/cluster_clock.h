@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "base/clock.h"
+
+namespace patina::gossip {
+
+/// Tells how far this host's wall clock is from its peers' cluster time. Offsets are kept against the
+/// steady clock, so a jump of the wall clock shows at once as an offset and is not followed unless the
+/// peers' answers confirm it. One thread (that of Node).
+class ClusterClock {
+ public:
+  /// tolerated_ms: a median offset up to this is left alone.
+  explicit ClusterClock(int64_t tolerated_ms) : tolerated_ms_(tolerated_ms) {}
+
+  /// The wall clock as of the next Advance.
+  void SetWallMs(int64_t wall_ms) {
+    wall_ms_ = wall_ms;
+    wall_is_new_ = true;
+  }
+  /// To be called at the start of each step: takes over the wall clock; cheap.
+  void Advance(Instant now);
+  /// A direct answer of a peer that carried its cluster time.
+  void OnSample(const std::string& peer, int64_t peer_time_ms, Duration round_trip, Instant now);
+  void Forget(const std::string& peer);
+
+  /// What to add to the wall clock: 0 while the median is tolerated.
+  int64_t CorrectionMs() const { return correction_ms_; }
+  int64_t ClusterTimeMs(Instant now) const;
+
+ private:
+  struct Sample {
+    int64_t peer_minus_steady_ms = 0;
+    Instant at{};
+  };
+  void Compute(Instant now);
+
+  int64_t tolerated_ms_;
+  int64_t wall_ms_ = 0;
+  bool wall_is_new_ = false;
+  int64_t wall_minus_steady_ms_ = 0;
+  int64_t correction_ms_ = 0;
+  bool stale_ = false;
+  Instant computed_at_{};
+  std::map<std::string, Sample> samples_;
+};
+
+}  // namespace patina::gossip

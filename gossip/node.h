@@ -1,0 +1,182 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/random.h"
+#include "crdt/version_set.h"
+#include "gossip/config.h"
+#include "gossip/messages.h"
+
+namespace patina::gossip {
+
+/// Everything the core wants done, in this order: persist, then send, then notify. The performer (the
+/// agent's net thread, or the simulator) owns one, hands it to each call and empties it afterwards.
+struct Outputs {
+  /// Changesets from peers: to be merged by the writer, then reported by OnPersisted or OnPersistFailed.
+  std::vector<Change> persist;
+
+  /// A transfer's chunk to be staged by the writer; then OnTransferStaged, or after the last one
+  /// OnTransferMerged; or OnTransferFailed.
+  struct StageChunk {
+    uint64_t transfer = 0;
+    uint64_t number = 0;
+    SharedBytes bytes;
+    bool last = false;
+  };
+  std::vector<StageChunk> stage;
+  std::vector<uint64_t> abandon_staged;  // transfers whose staged chunks can go
+
+  struct DatagramOut {
+    Endpoint to;
+    Datagram datagram;
+  };
+  std::vector<DatagramOut> datagrams;
+
+  struct FrameOut {
+    std::string to;      // member's name
+    Endpoint address;
+    Lane lane = Lane::kFresh;
+    std::shared_ptr<const Frame> frame;  // shared when several members get the same
+  };
+  std::vector<FrameOut> frames;
+
+  /// Work for a storage reader. Answered by OnLogRead.
+  struct LogRead {
+    uint64_t read = 0;
+    std::vector<crdt::ActorRanges> wanted;
+    uint64_t bytes_max = 0;
+  };
+  std::vector<LogRead> log_reads;
+
+  /// Serve a transfer: open one read snapshot. Answered by OnTransferChunkRead or OnTransferReadFailed;
+  /// further chunks are asked for by read_chunk; close_transfer ends it at any time.
+  struct OpenTransfer {
+    uint64_t serving = 0;
+    uint64_t schema = 0;
+    crdt::VersionSet receiver_applied;
+  };
+  std::vector<OpenTransfer> open_transfers;
+  struct ReadChunk {
+    uint64_t serving = 0;
+    uint64_t number = 0;
+  };
+  std::vector<ReadChunk> read_chunks;
+  std::vector<uint64_t> close_transfers;
+
+  /// A member's state or data changed (old state nothing: it is new).
+  struct MemberEvent {
+    MemberView member;
+    std::optional<MemberState> before;
+  };
+  std::vector<MemberEvent> events;
+
+  void Clear();
+  bool Empty() const;
+};
+
+/// Monotonic; read by metrics and status.
+struct Counters {
+  uint64_t datagrams_in = 0, datagrams_out = 0, frames_in = 0, frames_out = 0;
+  uint64_t foreign_cluster = 0, not_for_us = 0, from_unknown = 0;
+  uint64_t probes = 0, probe_failures = 0, indirect_probes = 0, stream_probes = 0;
+  uint64_t suspicions = 0, refutations = 0, deaths = 0, name_conflicts = 0;
+  uint64_t changes_fresh = 0, changes_duplicate = 0, changes_forwarded = 0;
+  uint64_t changes_dropped_in_flight_full = 0;
+  uint64_t pulls = 0, pulled_changes = 0;
+  uint64_t syncs = 0, sync_changes = 0, sync_timeouts = 0;
+  uint64_t transfers_asked = 0, transfers_merged = 0, transfers_served = 0, transfers_failed = 0;
+};
+
+/// Who a node is. boot_wall_ms becomes its first incarnation.
+struct Self {
+  std::string name;
+  std::string region;
+  Endpoint address;
+  std::string api_address;
+  uint64_t schema = 0;
+  int64_t boot_wall_ms = 0;
+};
+
+/// The whole of gossip on one node: membership, broadcast and anti-entropy, without I/O, threads or
+/// clocks of its own. Not thread-safe: the net thread (or the simulator) owns it.
+///
+/// Every call that may produce outputs takes `now` (never going back) and an Outputs to append to.
+///
+/// Invariants: what is in received() is durable here. Nothing is asked for, forwarded or persisted twice
+/// while it is in flight. The same calls with the same seed give the same outputs: no unordered iteration.
+class Node {
+ public:
+  /// received: from storage at start.
+  Node(const Config& config, const Self& self, crdt::VersionSet received, uint64_t seed);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  /// Begins probing and joins through the seeds (addresses; resolved by the performer, may be called again
+  /// with newly resolved ones). Members known from before a restart may be given, too.
+  void SetSeeds(std::vector<Endpoint> seeds);
+  void Start(Instant now, Outputs& out);
+  /// Says goodbye; done when LeaveDone() or config.leave_deadline has passed.
+  void Leave(Instant now, Outputs& out);
+  bool LeaveDone() const;
+
+  // From the network. The sender's name of a frame comes from the stream's handshake.
+  void OnDatagram(const Endpoint& from, Datagram datagram, Instant now, Outputs& out);
+  void OnFrame(const std::string& from, Frame frame, Instant now, Outputs& out);
+  /// A stream to the member broke or could not be opened: what was queued on it is gone.
+  void OnStreamLost(const std::string& member, Instant now, Outputs& out);
+
+  // From storage.
+  /// Own transactions, durable: they are broadcast. In version order.
+  void OnLocalCommit(std::vector<Change> changes, Instant now, Outputs& out);
+  /// Changes of Outputs::persist (or parts of a transfer) are durable.
+  void OnPersisted(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
+  /// They are not, and the writer does not have them: they may be fetched again later.
+  void OnPersistFailed(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
+  void OnLogRead(uint64_t read, std::vector<Change> changes, std::vector<crdt::ActorRanges> not_at_hand,
+                 bool complete, Instant now, Outputs& out);
+  void OnTransferChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes, bool last, Instant now,
+                           Outputs& out);
+  void OnTransferReadFailed(uint64_t serving, const std::string& reason, Instant now, Outputs& out);
+  void OnTransferStaged(uint64_t transfer, uint64_t number, Instant now, Outputs& out);
+  /// received: all of this node's received set after the merge.
+  void OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now, Outputs& out);
+  void OnTransferFailed(uint64_t transfer, const std::string& reason, Instant now, Outputs& out);
+
+  /// Changes of what the node says of itself (its actor after the first write, schema after a reload).
+  void SetActor(const ActorId& actor, Instant now, Outputs& out);
+  void SetSchema(uint64_t schema, Instant now, Outputs& out);
+  /// Which changes are received but not applied now (all of them; usually none): a transfer that is asked
+  /// for has to bring them again. To be called when that changes, and after the start.
+  void SetParked(std::vector<ChangeId> parked);
+  /// The host's wall clock, just before other calls: used for offsets to the peers, nothing else.
+  void SetWallMs(int64_t wall_ms);
+
+  void Tick(Instant now, Outputs& out);
+  /// When Tick wants to be called next, at the latest.
+  Instant NextDeadline() const;
+
+  // Looking.
+  std::vector<MemberView> Members() const;  // by name, self included
+  std::optional<MemberView> Member(const std::string& name) const;
+  const crdt::VersionSet& received() const;
+  /// Versions some reachable peer has and we lack, as far as told.
+  uint64_t VersionsLacking() const;
+  /// What to add to the wall clock to get cluster time: 0 while the median offset to the peers is tolerated.
+  int64_t ClockCorrectionMs() const;
+  size_t InFlightBytes() const;
+  const Counters& counters() const;
+  const MemberInfo& self() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace patina::gossip
