@@ -1,0 +1,165 @@
+#include "storage/db.h"
+
+#include <algorithm>
+
+namespace patina::storage {
+
+using crdt::ValueType;
+using crdt::ValueView;
+
+namespace {
+
+int Length(std::string_view bytes) { return static_cast<int>(bytes.size()); }
+
+}  // namespace
+
+Errc ErrcOfSqlite(int code) {
+  switch (code & 0xff) {
+    case SQLITE_CONSTRAINT: return Errc::kFailedPrecondition;
+    case SQLITE_FULL:
+    case SQLITE_TOOBIG:
+    case SQLITE_NOMEM: return Errc::kResourceExhausted;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: return Errc::kUnavailable;
+    case SQLITE_INTERRUPT: return Errc::kCancelled;
+    case SQLITE_AUTH:
+    case SQLITE_PERM:
+    case SQLITE_READONLY: return Errc::kPermissionDenied;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB: return Errc::kDataLoss;
+    case SQLITE_ERROR:
+    case SQLITE_MISMATCH:
+    case SQLITE_RANGE: return Errc::kInvalidArgument;
+    default: return Errc::kInternal;
+  }
+}
+
+Error SqliteError(sqlite3* db, std::string_view what) {
+  const int code = sqlite3_extended_errcode(db);
+  std::string message(what);
+  if (!message.empty()) message += ": ";
+  message += sqlite3_errmsg(db);
+  return {ErrcOfSqlite(code), std::move(message)};
+}
+
+ValueView ViewOfSqliteValue(sqlite3_value* value) {
+  switch (sqlite3_value_type(value)) {
+    case SQLITE_INTEGER: return ValueView::Integer(sqlite3_value_int64(value));
+    case SQLITE_FLOAT: return ValueView::Real(sqlite3_value_double(value));
+    case SQLITE_TEXT: {
+      const auto* text = reinterpret_cast<const char*>(sqlite3_value_text(value));
+      return ValueView::Text({text, static_cast<size_t>(sqlite3_value_bytes(value))});
+    }
+    case SQLITE_BLOB: {
+      const auto* blob = static_cast<const char*>(sqlite3_value_blob(value));
+      return ValueView::Blob({blob == nullptr ? "" : blob,
+                              static_cast<size_t>(sqlite3_value_bytes(value))});
+    }
+    default: return ValueView::Null();
+  }
+}
+
+void Stmt::Bind(int index, const ValueView& value) {
+  switch (value.type()) {
+    case ValueType::kNull: sqlite3_bind_null(get(), index); break;
+    case ValueType::kInteger: sqlite3_bind_int64(get(), index, value.integer()); break;
+    case ValueType::kReal: sqlite3_bind_double(get(), index, value.real()); break;
+    case ValueType::kText: BindText(index, value.bytes()); break;
+    case ValueType::kBlob: BindBlob(index, value.bytes()); break;
+  }
+}
+
+void Stmt::BindBlob(int index, std::string_view bytes) {
+  // A null pointer would bind NULL.
+  sqlite3_bind_blob(get(), index, bytes.data() == nullptr ? "" : bytes.data(), Length(bytes),
+                    SQLITE_STATIC);
+}
+
+void Stmt::BindText(int index, std::string_view text) {
+  sqlite3_bind_text(get(), index, text.data() == nullptr ? "" : text.data(), Length(text),
+                    SQLITE_STATIC);
+}
+
+Result<bool> Stmt::Step() {
+  const int code = StepRaw();
+  if (code == SQLITE_ROW) return true;
+  if (code == SQLITE_DONE) return false;
+  return SqliteError(sqlite3_db_handle(get()));
+}
+
+Status Stmt::Run() {
+  int code = SQLITE_ROW;
+  while (code == SQLITE_ROW) code = StepRaw();
+  if (code == SQLITE_DONE) {
+    Reset();
+    return OkStatus();
+  }
+  Error error = SqliteError(sqlite3_db_handle(get()));
+  Reset();
+  return error;
+}
+
+ValueView Stmt::Column(int index) const {
+  switch (sqlite3_column_type(get(), index)) {
+    case SQLITE_INTEGER: return ValueView::Integer(sqlite3_column_int64(get(), index));
+    case SQLITE_FLOAT: return ValueView::Real(sqlite3_column_double(get(), index));
+    case SQLITE_TEXT: {
+      const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(get(), index));
+      return ValueView::Text({text, static_cast<size_t>(sqlite3_column_bytes(get(), index))});
+    }
+    case SQLITE_BLOB: return ValueView::Blob(ColumnBytes(index));
+    default: return ValueView::Null();
+  }
+}
+
+std::string_view Stmt::ColumnBytes(int index) const {
+  const auto* blob = static_cast<const char*>(sqlite3_column_blob(get(), index));
+  if (blob == nullptr) return {};
+  return {blob, static_cast<size_t>(sqlite3_column_bytes(get(), index))};
+}
+
+Result<Db> Db::Open(const std::string& path, Mode mode) {
+  int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+  if (mode == Mode::kReadWriteCreate) flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  if (mode == Mode::kReadOnly) flags |= SQLITE_OPEN_READONLY;
+  if (mode == Mode::kMemory) flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
+  sqlite3* raw = nullptr;
+  const int code = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
+  Db db(raw);
+  if (code != SQLITE_OK) {
+    return Error{ErrcOfSqlite(code),
+                 "cannot open the SQLite file " + path + ": " + sqlite3_errstr(code)};
+  }
+  sqlite3_busy_timeout(raw, 5'000);
+  // Off for everybody: SQL from clients must never load code, nor write where it may not.
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_DQS_DML, 0, nullptr);
+  return db;
+}
+
+Status Db::Exec(const std::string& sql) {
+  if (sqlite3_exec(get(), sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK) return OkStatus();
+  return LastError();
+}
+
+Result<Stmt> Db::Prepare(std::string_view sql, bool persistent, size_t* used) {
+  sqlite3_stmt* raw = nullptr;
+  const char* tail = nullptr;
+  const unsigned flags = persistent ? SQLITE_PREPARE_PERSISTENT : 0;
+  const int code = sqlite3_prepare_v3(get(), sql.data(), Length(sql), flags, &raw, &tail);
+  Stmt statement(raw);
+  if (code != SQLITE_OK) return LastError();
+  if (used != nullptr) *used = static_cast<size_t>(tail - sql.data());
+  return statement;
+}
+
+Result<int64_t> Db::QueryInt(const std::string& sql) {
+  ASSIGN_OR_RETURN(Stmt statement, Prepare(sql, false));
+  ASSIGN_OR_RETURN(const bool row, statement.Step());
+  return row ? statement.ColumnInt(0) : 0;
+}
+
+Error Db::LastError(std::string_view what) const { return SqliteError(get(), what); }
+
+}  // namespace patina::storage

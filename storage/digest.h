@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/hash.h"
+#include "crdt/actor_table.h"
+#include "crdt/row_clock.h"
+#include "crdt/value.h"
+#include "storage/schema.h"
+
+// Digests of tables: per bucket of keys the sum of a hash per cell of live rows that has a stamp. Sums
+// do not depend on the order in which rows came; a cell's hash depends on key, column, value, time and
+// writer, never on numbers that only this node knows.
+
+namespace patina::storage {
+
+struct CachedRow;
+
+/// Hash of one row, the sum over its existence and its stamped cells; 0 for a row that is not alive.
+class RowHasher {
+ public:
+  explicit RowHasher(const Table& table);
+
+  uint64_t Hash(uint64_t key_hash, const crdt::RowClock& clock, std::string_view packed_values,
+                const crdt::ActorTable& actors);
+  /// One cell (or, with no value, the existence) alone.
+  uint64_t HashCell(uint64_t key_hash, crdt::ColumnIndex column, const crdt::ValueView& value,
+                    const crdt::Stamp& stamp, const crdt::ActorTable& actors);
+  uint64_t HashExistence(uint64_t key_hash, const crdt::Stamp& stamp, const crdt::ActorTable& actors);
+
+ private:
+  uint64_t ActorHash(crdt::ActorIndex index, const crdt::ActorTable& actors);
+
+  std::vector<uint64_t> column_seeds_;
+  std::vector<uint64_t> actor_hashes_;
+  std::string buffer_;
+};
+
+/// One table's 4,096 bucket sums.
+struct TableDigestState {
+  std::vector<uint64_t> buckets;
+  uint64_t rows = 0;
+
+  void Reset();
+  void Add(uint64_t key_hash, uint64_t row_hash) { buckets[Bucket(key_hash)] += row_hash; }
+  void Subtract(uint64_t key_hash, uint64_t row_hash) { buckets[Bucket(key_hash)] -= row_hash; }
+  static uint32_t Bucket(uint64_t key_hash);
+  Digest128 Fold() const;
+};
+
+}  // namespace patina::storage

@@ -1,0 +1,355 @@
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/bind.h"
+#include "storage/store_impl.h"
+
+// Local transactions: SQL runs in savepoints, its net effect becomes a changeset, one commit for the group.
+
+namespace patina::storage {
+namespace {
+
+constexpr std::string_view kSavepoint = "__patina_tx";
+constexpr size_t kClientStatementsMax = 200;
+constexpr int kProgressSteps = 4'000;
+
+bool IsInternal(const char* table) {
+  const std::string_view name = table == nullptr ? "" : table;
+  return name.starts_with("__patina_") || name.starts_with("sqlite_");
+}
+
+}  // namespace
+
+int Store::Impl::Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
+  auto* self = static_cast<Impl*>(context);
+  if (!self->client_sql) return SQLITE_OK;
+  auto deny = [&](std::string why) {
+    self->denied = std::move(why);
+    return SQLITE_DENY;
+  };
+  switch (action) {
+    case SQLITE_SELECT:
+    case SQLITE_READ:
+    case SQLITE_RECURSIVE: return SQLITE_OK;
+    case SQLITE_FUNCTION:
+      if (second != nullptr && std::string_view(second) == "load_extension") return deny("load_extension is not allowed");
+      return SQLITE_OK;
+    case SQLITE_INSERT:
+    case SQLITE_UPDATE:
+    case SQLITE_DELETE:
+      if (IsInternal(first)) return deny(std::string("the table ") + first + " is internal and only read");
+      return SQLITE_OK;
+    case SQLITE_SAVEPOINT:
+      if (second != nullptr && std::string_view(second) == kSavepoint) return deny("this savepoint name is reserved");
+      self->savepoint_op = first == nullptr ? "" : first;
+      self->savepoint_name = second == nullptr ? "" : second;
+      return SQLITE_OK;
+    case SQLITE_TRANSACTION:
+      return deny("each request is one transaction already: leave out BEGIN, COMMIT and ROLLBACK (SAVEPOINT is fine)");
+    case SQLITE_PRAGMA: return deny("PRAGMA is not allowed here");
+    case SQLITE_ATTACH:
+    case SQLITE_DETACH: return deny("ATTACH, DETACH and VACUUM are not allowed here");
+    default:
+      return deny("only SELECT, INSERT, UPDATE and DELETE run here; the schema is changed by its files");
+  }
+}
+
+int Store::Impl::Progress(void* context) {
+  auto* self = static_cast<Impl*>(context);
+  if (!self->client_sql) return 0;
+  return self->capture->too_many() || self->options.clock->Now() > self->deadline ? 1 : 0;
+}
+
+Result<Stmt*> Store::Impl::ClientStatement(const std::string& sql) {
+  if (const auto found = client_index.find(sql); found != client_index.end()) {
+    client_statements.splice(client_statements.begin(), client_statements, found->second);
+    return &client_statements.front().statement;
+  }
+  ASSIGN_OR_RETURN(Stmt statement, PrepareOne(*db, sql, options.limits.statement_bytes_max));
+  client_statements.push_front({sql, std::move(statement)});
+  // What a savepoint statement does is told while it is prepared: such a one is prepared each time.
+  if (savepoint_op.empty()) client_index[client_statements.front().sql] = client_statements.begin();
+  if (client_statements.size() > kClientStatementsMax) {
+    const auto last = std::prev(client_statements.end());
+    if (const auto found = client_index.find(last->sql); found != client_index.end() && found->second == last) {
+      client_index.erase(found);
+    }
+    client_statements.erase(last);
+  }
+  return &client_statements.front().statement;
+}
+
+Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
+  savepoint_op.clear();
+  denied.clear();
+  client_sql = true;
+  auto run = [&]() -> Result<int64_t> {
+    ASSIGN_OR_RETURN(Stmt * prepared, ClientStatement(statement.sql));
+    StmtScope scope(*prepared);
+    sqlite3_clear_bindings(prepared->get());
+    RETURN_IF_ERROR(BindParameters(*prepared, statement));
+    int code = SQLITE_ROW;
+    while (code == SQLITE_ROW) code = prepared->StepRaw();
+    if (code != SQLITE_DONE) return SqliteError(db->get());
+    return sqlite3_stmt_readonly(prepared->get()) != 0 ? 0 : sqlite3_changes64(db->get());
+  };
+  Result<int64_t> changed = run();
+  client_sql = false;
+  if (!changed.ok()) {
+    if (!denied.empty()) return PermissionDenied(denied);
+    if (capture->too_many()) {
+      return ResourceExhausted(StrCat("the transaction touches more than ", options.limits.transaction_rows_max,
+                                      " rows (limit transaction_rows_max): split it"));
+    }
+    if (changed.error().code == Errc::kCancelled) {
+      return DeadlineExceeded(StrCat("the transaction ran longer than ", ToMs(options.limits.transaction_deadline),
+                                     " ms (limit transaction_deadline_ms)"));
+    }
+    return changed;
+  }
+  if (savepoint_op == "BEGIN") savepoints.push_back({savepoint_name, capture->Mark()});
+  if (savepoint_op == "ROLLBACK" || savepoint_op == "RELEASE") {
+    while (!savepoints.empty() && sqlite3_stricmp(savepoints.back().name.c_str(), savepoint_name.c_str()) != 0) {
+      savepoints.pop_back();
+    }
+    if (!savepoints.empty() && savepoint_op == "ROLLBACK") capture->RollBackTo(savepoints.back().mark);
+    if (!savepoints.empty() && savepoint_op == "RELEASE") savepoints.pop_back();
+  }
+  return changed;
+}
+
+void Store::Impl::MintActorIfNeeded() {
+  if (actor_index != 0) return;
+  actor = rng.NextActorId();
+  actor_index = actors.Intern(actor);
+  node_names[actor] = options.node_name;
+}
+
+Status Store::Impl::SaveActors() {
+  for (crdt::ActorIndex i = actors_saved; i < actors.size(); ++i) {
+    const ActorId& id = actors.Get(i);
+    const auto name = node_names.find(id);
+    insert_actor.BindInt(1, i);
+    insert_actor.BindBlob(2, id.AsBytes());
+    insert_actor.BindText(3, name == node_names.end() ? std::string_view() : std::string_view(name->second));
+    RETURN_IF_ERROR(insert_actor.Run());
+  }
+  return OkStatus();
+}
+
+Result<std::string> Store::Impl::BuildChangeset(const crdt::ChangesetHeader& header, const std::vector<NetChange>& net) {
+  crdt::ChangesetBuilder builder(header);
+  std::vector<crdt::ValueView> all, values;
+  std::vector<crdt::ColumnIndex> positions;
+  for (size_t i = 0; i < net.size();) {
+    const TableIo* table = net[i].table;
+    size_t end = i;
+    crdt::ColumnMask used;
+    for (; end < net.size() && net[end].table == table; ++end) {
+      for (crdt::ColumnIndex column : net[end].columns) used.set(column);
+    }
+    std::vector<crdt::ColumnName> names;
+    std::vector<crdt::ColumnIndex> position_of(table->table().columns.size());
+    for (size_t c = 0; c < table->table().columns.size(); ++c) {
+      if (!used.test(c)) continue;
+      position_of[c] = static_cast<crdt::ColumnIndex>(names.size());
+      names.push_back({table->table().columns[c].name, table->table().columns[c].life});
+    }
+    builder.BeginTable(table->table().name, table->table().key.size(), names);
+    for (; i < end; ++i) {
+      const NetChange& change = net[i];
+      if (change.says == crdt::Says::kNothing && change.columns.empty()) continue;
+      positions.clear();
+      values.clear();
+      if (change.has_row) CHECK(crdt::UnpackValues(change.new_values, crdt::kMaxColumns, &all));
+      for (crdt::ColumnIndex column : change.columns) {
+        positions.push_back(position_of[column]);
+        values.push_back(all[column]);
+      }
+      builder.AddRow(change.says, change.key, positions, values);
+      if (builder.size() > options.limits.changeset.bytes_max) {
+        return ResourceExhausted(StrCat("the transaction's changes are larger than ", options.limits.changeset.bytes_max,
+                                        " bytes (limit changeset_bytes_max): split it"));
+      }
+    }
+  }
+  return std::move(builder).Finish();
+}
+
+Result<CachedRow*> Store::Impl::EnsureCached(const NetChange& net) {
+  if (CachedRow* row = cache.Find(net.table->number(), net.key, net.key_hash)) {
+    ++cache.hits;
+    return row;
+  }
+  ++cache.misses;
+  CachedRow row;
+  row.table = net.table->number();
+  row.key_hash = net.key_hash;
+  row.key = net.key;
+  row.present = net.had_row;
+  row.rowid = net.old_rowid;
+  row.values = net.had_row ? net.old_values : net.table->default_values();
+  RETURN_IF_ERROR(net.table->LoadClock(&row, net.had_row, net.old_rowid, actors));
+  return cache.Insert(std::move(row));
+}
+
+Status Store::Impl::MoveClocks(const std::vector<NetChange>& net) {
+  for (const NetChange& change : net) {
+    if (!change.moved() || change.table->table().without_rowid) continue;
+    ASSIGN_OR_RETURN(CachedRow * row, EnsureCached(change));
+    CachedRow copy = *row;
+    RETURN_IF_ERROR(change.table->DeleteClock(copy));
+    copy.rowid = change.new_rowid;
+    copy.present = true;
+    RETURN_IF_ERROR(change.table->WriteClock(&copy));
+  }
+  return OkStatus();
+}
+
+Status Store::Impl::LogLocal(Pending* pending) {
+  const bool effective = std::any_of(pending->net.begin(), pending->net.end(), [](const NetChange& change) {
+    return change.says != crdt::Says::kNothing || !change.columns.empty();
+  });
+  RETURN_IF_ERROR(MoveClocks(pending->net));
+  if (!effective) return OkStatus();
+  MintActorIfNeeded();
+  const crdt::HlcTime time = hlc.Next(ClusterMs());
+  pending->stamp = {time, next_version + 1, actor_index};
+  ASSIGN_OR_RETURN(std::string bytes, BuildChangeset({{actor, next_version + 1}, time, 0}, pending->net));
+  RETURN_IF_ERROR(AppendLog(pending->stamp, LogKind::kChangeset, bytes, {}));
+  ++next_version;
+  pending->committed.actor = actor;
+  pending->committed.version = next_version;
+  pending->committed.time = time;
+  pending->committed.seq = next_seq;
+  pending->committed.changeset = std::make_shared<const std::string>(std::move(bytes));
+  return OkStatus();
+}
+
+Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction) {
+  if (transaction.statements.empty()) return InvalidArgument("the transaction has no statements");
+  if (transaction.statements.size() > options.limits.statements_max) {
+    return ResourceExhausted(StrCat("the transaction has ", transaction.statements.size(), " statements; at most ",
+                                    options.limits.statements_max, " (limit statements_max)"));
+  }
+  Pending pending;
+  savepoints.clear();
+  deadline = options.clock->Now() + options.limits.transaction_deadline;
+  capture->Begin(options.limits.transaction_rows_max);
+  for (size_t i = 0; i < transaction.statements.size(); ++i) {
+    Result<int64_t> changed = RunStatement(transaction.statements[i]);
+    if (!changed.ok()) {
+      Error error = changed.error();
+      if (transaction.statements.size() > 1) error.message = StrCat("statement ", i + 1, ": ", error.message);
+      return error;
+    }
+    pending.committed.rows_changed.push_back(*changed);
+  }
+  ASSIGN_OR_RETURN(pending.net, capture->Finish());
+  RETURN_IF_ERROR(LogLocal(&pending));
+  return pending;
+}
+
+Status Store::Impl::RunGroup(std::span<const Transaction> transactions, std::vector<Result<Committed>>* results,
+                             std::vector<bool>* failed, std::vector<Pending>* pending, bool* restart) {
+  RETURN_IF_ERROR(begin.Run());
+  next_version = version;
+  next_seq = last_seq;
+  pending->clear();
+  pending->resize(transactions.size());
+  for (size_t i = 0; i < transactions.size(); ++i) {
+    if ((*failed)[i]) continue;
+    RETURN_IF_ERROR(savepoint.Run());
+    const uint64_t version_before = next_version, seq_before = next_seq;
+    Result<Pending> outcome = RunOne(transactions[i]);
+    if (outcome.ok()) {
+      (*pending)[i] = std::move(*outcome);
+      RETURN_IF_ERROR(release.Run());
+      continue;
+    }
+    capture->Discard();
+    (*failed)[i] = true;
+    (*results)[i] = outcome.error();
+    ++stats.transactions_failed;
+    if (!db->InTransaction()) {  // INSERT OR ROLLBACK and its like end the whole group: run the others again
+      *restart = true;
+      return OkStatus();
+    }
+    next_version = version_before;
+    next_seq = seq_before;
+    RETURN_IF_ERROR(rollback_to.Run());
+    RETURN_IF_ERROR(release.Run());
+  }
+  RETURN_IF_ERROR(SaveActors());
+  return Commit("committing transactions");
+}
+
+Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
+  ASSIGN_OR_RETURN(CachedRow * row, EnsureCached(net));
+  RowHasher& hasher = hashers[row->table];
+  const size_t bytes_before = RowCache::BytesOf(*row);
+  const uint64_t hash_before = hasher.Hash(row->key_hash, row->clock, row->values, actors);
+  if (net.says != crdt::Says::kNothing || !net.columns.empty()) {
+    row->clock.Merge({stamp, net.says, net.columns.data(), net.columns.size()}, actors);
+    cache.MarkDirty(row);
+  }
+  if (net.moved() && !net.table->table().without_rowid) row->clock_rowid = net.new_rowid;
+  row->values = net.has_row ? std::move(net.new_values) : net.table->default_values();
+  row->present = net.has_row;
+  row->rowid = net.new_rowid;
+  const uint64_t hash_after = hasher.Hash(row->key_hash, row->clock, row->values, actors);
+  AddDigest(*net.table, row->key_hash, hash_before, hash_after, net.had_row, net.has_row);
+  cache.Resized(bytes_before, *row);
+  ++stats.rows_written;
+  return OkStatus();
+}
+
+void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
+  for (NetChange& net : pending.net) {
+    NoteTable(effects, net.table->number());
+    AddEffect(effects, net.table->number(), pending.committed.seq, net.key, net.key_hash, net.had_row, net.old_values,
+              net.has_row, net.new_values);
+    if (Status status = ApplyNet(pending.stamp, net); !status.ok()) return Broken(status.error());
+  }
+  if (pending.committed.version == 0) return;
+  received.Add({actor, pending.committed.version});
+  applied.Add({actor, pending.committed.version});
+  ++stats.local_transactions;
+}
+
+std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction> transactions, CommitEffects* effects) {
+  std::vector<Result<Committed>> results(transactions.size(), Result<Committed>(Aborted("not run")));
+  BeginEffects(effects);
+  std::vector<bool> failed(transactions.size());
+  std::vector<Pending> pending;
+  sqlite3_set_authorizer(db->get(), &Impl::Authorize, this);
+  sqlite3_progress_handler(db->get(), kProgressSteps, &Impl::Progress, this);
+  Status status = broken ? Status(Unavailable("the store is broken; the agent must restart")) : OkStatus();
+  for (bool restart = true; status.ok() && restart;) {
+    restart = false;
+    status = RunGroup(transactions, &results, &failed, &pending, &restart);
+  }
+  sqlite3_progress_handler(db->get(), 0, nullptr, nullptr);
+  if (!status.ok()) {
+    capture->Discard();
+    RollBack();
+    for (size_t i = 0; i < results.size(); ++i) {
+      if (!failed[i]) results[i] = status.error();
+    }
+    return results;
+  }
+  version = next_version;
+  last_seq = next_seq;
+  actors_saved = actors.size();
+  for (size_t i = 0; i < transactions.size(); ++i) {
+    if (failed[i]) continue;
+    ApplyLocal(pending[i], effects);
+    results[i] = std::move(pending[i].committed);
+  }
+  effects->last_seq = last_seq;
+  cache.EvictIfNeeded();
+  return results;
+}
+
+}  // namespace patina::storage

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "crdt/row_clock.h"
+
+// The log's notes on which words of a changeset took effect on this node.
+//
+// An effect is a string of bits, low bit first in each byte, in the changeset's own order: for every row
+// first its word on existence (if it says alive or deleted), then its cells. 1: it counts on this node since
+// that commit; 0: something later was here already. The empty string stands for all ones.
+
+namespace patina::storage {
+
+enum class LogKind : int { kChangeset = 0, kTransfer = 1 };
+
+class EffectWriter {
+ public:
+  void Add(bool took_effect);
+  /// Empty when everything took effect.
+  std::string Finish() &&;
+
+ private:
+  std::string bits_;
+  size_t count_ = 0;
+  bool all_ = true;
+};
+
+class EffectReader {
+ public:
+  explicit EffectReader(std::string_view effect) : effect_(effect) {}
+  /// Of the next word; past the end: false (unless all took effect).
+  bool Next();
+
+ private:
+  std::string_view effect_;
+  size_t position_ = 0;
+};
+
+}  // namespace patina::storage

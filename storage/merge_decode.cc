@@ -1,0 +1,141 @@
+#include "base/log.h"
+#include "storage/store_impl.h"
+
+// From a changeset's bytes to operations on this node's tables. What cannot be held here is parked whole.
+
+namespace patina::storage {
+
+Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change, uint32_t position,
+                                const crdt::Stamp& stamp, MergeBatch* batch, std::string* park_reason) {
+  TableIo* table = FindTable(change.name);
+  if (table == nullptr) {
+    *park_reason = "unknown table " + std::string(change.name);
+    return OkStatus();
+  }
+  if (table->table().key.size() != change.key_columns) {
+    *park_reason = "table " + std::string(change.name) + " has another key here";
+    return OkStatus();
+  }
+  std::vector<crdt::ColumnIndex> local;
+  for (const crdt::ColumnName& column : change.columns) {
+    const auto index = table->table().FindColumn(column.name);
+    if (!index || table->table().columns[*index].life != column.life) {
+      *park_reason = "unknown column " + std::string(change.name) + "." + std::string(column.name);
+      return OkStatus();
+    }
+    local.push_back(*index);
+  }
+  crdt::RowOp row;
+  std::vector<std::pair<crdt::ColumnIndex, size_t>> order;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more, reader.NextRow(&row));
+    if (!more) return OkStatus();
+    if (std::string why = table->WhyNotKey(row.key); !why.empty()) {
+      *park_reason = "table " + std::string(change.name) + ": " + why;
+      return OkStatus();
+    }
+    MergeOp op{table->number(), position, row.says, stamp, row.key, RowCache::KeyHash(row.key),
+               static_cast<uint32_t>(batch->columns.size()), static_cast<uint32_t>(row.positions.size()), 0};
+    for (size_t i = 0; i < row.positions.size(); ++i) {
+      const crdt::ColumnIndex column = local[row.positions[i]];
+      if (std::string why = table->WhyNotStorable(column, row.values[i]); !why.empty()) {
+        *park_reason = "table " + std::string(change.name) + ": " + why;
+        return OkStatus();
+      }
+      batch->columns.push_back(column);
+      batch->values.push_back(row.values[i]);
+    }
+    batch->ops.push_back(op);
+  }
+}
+
+Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch* batch, std::string* park_reason,
+                           crdt::ChangesetHeader* header) {
+  const size_t ops = batch->ops.size(), values = batch->values.size();
+  auto undo = [&] {
+    batch->ops.resize(ops);
+    batch->columns.resize(values);
+    batch->values.resize(values);
+  };
+  auto decode = [&]() -> Status {
+    ASSIGN_OR_RETURN(crdt::ChangesetReader reader, crdt::ChangesetReader::Open(bytes, options.limits.changeset));
+    *header = reader.header();
+    const crdt::Stamp stamp{header->time, header->id.version, actors.Intern(header->id.actor)};
+    crdt::TableChange table;
+    while (true) {
+      ASSIGN_OR_RETURN(const bool more, reader.NextTable(&table));
+      if (!more) return OkStatus();
+      RETURN_IF_ERROR(DecodeTable(reader, table, position, stamp, batch, park_reason));
+      if (!park_reason->empty()) return OkStatus();
+    }
+  };
+  Status status = decode();
+  if (!status.ok() || !park_reason->empty()) undo();
+  return status;
+}
+
+bool Store::Impl::FromTheFuture(crdt::HlcTime time) const {
+  return time.ms() > ClusterMs() + options.limits.max_clock_skew_ms;
+}
+
+void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool settling, MergeBatch* batch,
+                            MergeOutcome* outcome, crdt::ChangesetHeader* header) {
+  if (bytes->size() > options.limits.changeset.bytes_max) {
+    outcome->reason = StrCat("the changeset has ", bytes->size(), " bytes; at most ", options.limits.changeset.bytes_max);
+    return;
+  }
+  Result<crdt::ChangesetHeader> peeked = crdt::PeekChangesetHeader(*bytes);
+  if (!peeked.ok()) {
+    outcome->reason = peeked.error().message;
+    return;
+  }
+  *header = *peeked;
+  outcome->id = header->id;
+  if (settling ? applied.Contains(header->id) : received.Contains(header->id)) {
+    outcome->state = MergeState::kDuplicate;
+    return;
+  }
+  if (FromTheFuture(header->time)) {
+    outcome->state = MergeState::kParked;
+    outcome->reason = "from the future: " + header->time.ToString();
+    // Its shape is checked when it is due; here only that it can be read at all.
+    if (Result<crdt::ChangesetHeader> valid = crdt::ValidateChangeset(*bytes, options.limits.changeset); !valid.ok()) {
+      outcome->state = MergeState::kRejected;
+      outcome->reason = valid.error().message;
+    }
+    return;
+  }
+  std::string park_reason;
+  if (Status status = Decode(*bytes, position, batch, &park_reason, header); !status.ok()) {
+    outcome->reason = status.error().message;
+    return;
+  }
+  outcome->state = park_reason.empty() ? MergeState::kApplied : MergeState::kParked;
+  outcome->reason = park_reason;
+}
+
+void Store::Impl::Triage(std::span<const SharedBytes> changesets, bool settling, MergeBatch* batch,
+                         std::vector<MergeOutcome>* outcomes, std::vector<crdt::ChangesetHeader>* headers) {
+  std::unordered_set<ChangeId> seen;
+  uint64_t newly_parked = 0, newly_parked_bytes = 0;
+  for (uint32_t i = 0; i < changesets.size(); ++i) {
+    MergeOutcome& outcome = (*outcomes)[i];
+    if (const auto header = crdt::PeekChangesetHeader(*changesets[i]); header.ok() && !seen.insert(header->id).second) {
+      outcome.id = header->id;
+      outcome.state = MergeState::kDuplicate;
+      continue;
+    }
+    TriageOne(changesets[i], i, settling, batch, &outcome, &(*headers)[i]);
+    if (outcome.state != MergeState::kParked || settling) continue;
+    ++newly_parked;
+    newly_parked_bytes += changesets[i]->size();
+    if (parked.size() + newly_parked > options.limits.parked_changesets_max ||
+        parked_bytes + newly_parked_bytes > options.limits.parked_bytes_max) {
+      outcome.state = MergeState::kRejected;  // not received: it is asked for again when there is room
+      outcome.reason = "too much is parked already (" + outcome.reason + ")";
+      ++stats.parked_refused;
+    }
+  }
+}
+
+}  // namespace patina::storage

@@ -1,0 +1,301 @@
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/introspect.h"
+#include "storage/store_impl.h"
+
+// Opening: connection, own tables, schema, checkpoint, and the replay of the log's tail.
+
+namespace patina::storage {
+
+Store::Impl::Impl(StoreOptions given)
+    : options(std::move(given)),
+      cache(options.limits.row_cache_bytes),
+      rng(options.seed == 0 ? SystemEntropy() : options.seed) {}
+
+Store::Impl::~Impl() = default;
+
+void Store::Impl::Broken(const Error& error) {
+  broken = true;
+  LogError("storage", "the file can no longer be trusted, this process must start anew: ", error.ToString());
+}
+
+Status Store::Impl::Open() {
+  CHECK(options.clock != nullptr);
+  RETURN_IF_ERROR(OpenConnection());
+  RETURN_IF_ERROR(CreateInternalTables());
+  RETURN_IF_ERROR(MigrateSchema());
+  for (size_t i = 0; i < schema.tables.size(); ++i) {
+    tables.push_back(std::make_unique<TableIo>(db.get(), &schema.tables[i], static_cast<uint32_t>(i)));
+    hashers.emplace_back(schema.tables[i]);
+    by_name[schema.tables[i].name] = tables.back().get();
+    RETURN_IF_ERROR(tables.back()->CreateOwnTables());
+  }
+  effect_tables.assign(tables.size(), false);
+  ASSIGN_OR_RETURN(begin, db->Prepare("BEGIN IMMEDIATE"));
+  ASSIGN_OR_RETURN(commit, db->Prepare("COMMIT"));
+  ASSIGN_OR_RETURN(savepoint, db->Prepare("SAVEPOINT __patina_tx"));
+  ASSIGN_OR_RETURN(release, db->Prepare("RELEASE __patina_tx"));
+  ASSIGN_OR_RETURN(rollback_to, db->Prepare("ROLLBACK TO __patina_tx"));
+  ASSIGN_OR_RETURN(insert_log, db->Prepare("INSERT INTO __patina_log VALUES (?, ?, ?, ?, ?, ?, ?)"));
+  ASSIGN_OR_RETURN(insert_actor, db->Prepare("INSERT INTO __patina_actor VALUES (?, ?, ?)"));
+  ASSIGN_OR_RETURN(save_state, db->Prepare("INSERT OR REPLACE INTO __patina_state VALUES (?, ?)"));
+  ASSIGN_OR_RETURN(insert_parked, db->Prepare("INSERT OR REPLACE INTO __patina_parked VALUES (?, ?, ?, ?, ?, ?)"));
+  ASSIGN_OR_RETURN(delete_parked, db->Prepare("DELETE FROM __patina_parked WHERE actor = ? AND version = ?"));
+  RETURN_IF_ERROR(LoadActors());
+  RETURN_IF_ERROR(LoadState());
+  RETURN_IF_ERROR(LoadParked());
+  RETURN_IF_ERROR(ReplayLog());
+  received = applied;
+  for (const auto& [id, change] : parked) received.Add(id);
+  std::vector<TableIo*> all;
+  for (const auto& table : tables) all.push_back(table.get());
+  capture = std::make_unique<Capture>(db.get(), std::move(all));
+  capture->SetClockLoader([this](TableIo& table, const std::string& key, int64_t rowid) -> Result<crdt::RowClock> {
+    const uint64_t hash = RowCache::KeyHash(key);
+    if (const CachedRow* cached = cache.Find(table.number(), key, hash)) return cached->clock;
+    CachedRow row;
+    row.key = key;
+    row.key_hash = hash;
+    RETURN_IF_ERROR(table.LoadClock(&row, true, rowid, actors));
+    return row.clock;
+  });
+  last_checkpoint = options.clock->Now();
+  // The schema may be another than when these were parked.
+  CommitEffects effects;
+  for (auto& [id, change] : parked) change.future = true;
+  RETURN_IF_ERROR(SettleParked(&effects));
+  return OkStatus();
+}
+
+Status Store::Impl::OpenConnection() {
+  ASSIGN_OR_RETURN(Db opened, Db::Open(options.path, Db::Mode::kReadWriteCreate));
+  db = std::make_unique<Db>(std::move(opened));
+  // auto_vacuum only takes hold in a new file; the order matters.
+  RETURN_IF_ERROR(db->Exec("PRAGMA auto_vacuum = INCREMENTAL"));
+  if (Status wal = db->Exec("PRAGMA journal_mode = WAL"); !wal.ok()) {
+    return Error{wal.error().code, "cannot use " + options.path + ": " + wal.error().message +
+                                       " (is it a SQLite file, and does no other agent use it?)"};
+  }
+  return db->Exec(StrCat("PRAGMA synchronous = ", options.full_sync ? "FULL" : "NORMAL",
+                         "; PRAGMA cache_size = -", options.limits.page_cache_kib,
+                         "; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 1000"
+                         "; PRAGMA journal_size_limit = 16777216; PRAGMA recursive_triggers = ON"
+                         "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
+}
+
+Status Store::Impl::CreateInternalTables() {
+  return db->Exec(
+      "CREATE TABLE IF NOT EXISTS __patina_log (seq INTEGER NOT NULL PRIMARY KEY, actor INTEGER NOT NULL, "
+      "version INTEGER NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, bytes BLOB NOT NULL, "
+      "effect BLOB NOT NULL);"
+      "CREATE UNIQUE INDEX IF NOT EXISTS __patina_log_id ON __patina_log (actor, version);"
+      "CREATE TABLE IF NOT EXISTS __patina_actor (id INTEGER NOT NULL PRIMARY KEY, actor BLOB NOT NULL, "
+      "node TEXT NOT NULL);"
+      "CREATE UNIQUE INDEX IF NOT EXISTS __patina_actor_id ON __patina_actor (actor);"
+      "CREATE TABLE IF NOT EXISTS __patina_parked (actor INTEGER NOT NULL, version INTEGER NOT NULL, "
+      "time INTEGER NOT NULL, reason TEXT NOT NULL, future INTEGER NOT NULL, bytes BLOB NOT NULL, "
+      "PRIMARY KEY (actor, version)) WITHOUT ROWID;"
+      "CREATE TABLE IF NOT EXISTS __patina_staged (transfer INTEGER NOT NULL, number INTEGER NOT NULL, "
+      "bytes BLOB NOT NULL, PRIMARY KEY (transfer, number));"
+      "CREATE TABLE IF NOT EXISTS __patina_state (name TEXT NOT NULL PRIMARY KEY, value) WITHOUT ROWID;"
+      "DELETE FROM __patina_staged;");  // of a process that is gone
+}
+
+Status Store::Impl::MigrateSchema() {
+  Schema current;
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(*db));
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(Table table, IntrospectTable(*db, name));
+    if (const Table* wanted = options.schema.Find(name)) {
+      table.merge_row = wanted->merge_row;
+      for (Column& column : table.columns) {
+        if (const auto index = wanted->FindColumn(column.name)) column.life = wanted->columns[*index].life;
+      }
+    }
+    current.tables.push_back(std::move(table));
+  }
+  RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
+  for (const SchemaChange& change : DiffSchemas(current, options.schema)) {
+    using Kind = SchemaChange::Kind;
+    if (change.kind == Kind::kDropIndex) continue;  // an index more is no harm
+    if (change.sql.empty()) {
+      RollBack();
+      return FailedPrecondition("the schema does not fit the file " + options.path + ": " + change.text +
+                                (change.kind == Kind::kRefused ? "" : " is not done by itself; declare it again"));
+    }
+    if (Status status = db->Exec(change.sql); !status.ok()) {
+      RollBack();
+      return FailedPrecondition(change.text + ": " + status.error().message);
+    }
+    LogInfo("storage", "schema: ", change.text);
+  }
+  RETURN_IF_ERROR(db->Exec("COMMIT"));
+  // As the file has it now: columns added later stand last, wherever they are declared.
+  for (const Table& wanted : options.schema.tables) {
+    ASSIGN_OR_RETURN(Table table, IntrospectTable(*db, wanted.name));
+    table.merge_row = wanted.merge_row;
+    for (Column& column : table.columns) {
+      if (const auto index = wanted.FindColumn(column.name)) column.life = wanted.columns[*index].life;
+    }
+    schema.tables.push_back(std::move(table));
+  }
+  schema.warnings = options.schema.warnings;
+  return OkStatus();
+}
+
+Status Store::Impl::LoadActors() {
+  ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT id, actor, node FROM __patina_actor ORDER BY id", false));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, select.Step());
+    if (!row) break;
+    const auto id = ActorId::FromBytes(select.ColumnBytes(1));
+    if (!id || select.ColumnInt(0) != actors.size()) return DataLoss("table __patina_actor is damaged");
+    actors.Restore(static_cast<crdt::ActorIndex>(select.ColumnInt(0)), *id);
+    if (const auto node = select.ColumnBytes(2); !node.empty()) node_names[*id] = node;
+  }
+  actors_saved = actors.size();
+  return OkStatus();
+}
+
+Status Store::Impl::LoadState() {
+  ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT name, value FROM __patina_state", false));
+  bool digests_valid = false;
+  uint64_t hlc_bits = 0;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, select.Step());
+    if (!row) break;
+    const std::string name(select.ColumnBytes(0));
+    const auto number = static_cast<uint64_t>(select.ColumnInt(1));
+    if (name == "last_seq") last_seq = checkpoint_seq = number;
+    if (name == "hlc") hlc_bits = number;
+    if (name == "digests_valid") digests_valid = number == 1;
+    if (name == "applied") {
+      ByteReader in(select.ColumnBytes(1));
+      if (!crdt::VersionSet::Decode(in, {}, &applied)) return DataLoss("the set of applied versions is damaged");
+    }
+    if (name.starts_with("digest:")) {
+      TableIo* table = FindTable(std::string_view(name).substr(7));
+      ByteReader in(select.ColumnBytes(1));
+      if (table == nullptr || in.remaining() != (kDigestBuckets + 1) * sizeof(uint64_t)) continue;
+      for (uint64_t& bucket : table->digest.buckets) bucket = in.U64();
+      table->digest.rows = in.U64();
+    }
+  }
+  hlc.Observe(crdt::HlcTime{hlc_bits});
+  ASSIGN_OR_RETURN(const int64_t newest, db->QueryInt("SELECT coalesce(max(time), 0) FROM __patina_log"));
+  hlc.Observe(crdt::HlcTime{static_cast<uint64_t>(newest)});
+  ASSIGN_OR_RETURN(const int64_t bytes, db->QueryInt("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_log"));
+  log_bytes = static_cast<uint64_t>(bytes);
+  ASSIGN_OR_RETURN(const int64_t first, db->QueryInt("SELECT coalesce(min(seq), 0) FROM __patina_log"));
+  log_first_seq = first > 0 ? static_cast<uint64_t>(first) : last_seq + 1;
+  if (digests_valid) return OkStatus();
+  for (const auto& table : tables) table->digest_dirty = true;
+  return OkStatus();
+}
+
+Status Store::Impl::LoadParked() {
+  ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT a.actor, p.version, p.time, p.reason, p.future, length(p.bytes) FROM "
+                                            "__patina_parked p JOIN __patina_actor a ON a.id = p.actor", false));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, select.Step());
+    if (!row) return OkStatus();
+    const auto id = ActorId::FromBytes(select.ColumnBytes(0));
+    if (!id) return DataLoss("table __patina_actor is damaged");
+    Parked change;
+    change.time.bits = static_cast<uint64_t>(select.ColumnInt(2));
+    change.reason = select.ColumnBytes(3);
+    change.future = select.ColumnInt(4) != 0;
+    change.bytes = static_cast<uint64_t>(select.ColumnInt(5));
+    parked_bytes += change.bytes;
+    parked[{*id, static_cast<uint64_t>(select.ColumnInt(1))}] = std::move(change);
+  }
+}
+
+Status Store::Impl::ReplayChangeset(std::string_view bytes) {
+  MergeBatch batch;
+  std::string park_reason;
+  crdt::ChangesetHeader header;
+  RETURN_IF_ERROR(Decode(bytes, 0, &batch, &park_reason, &header));
+  RETURN_IF_ERROR(LoadWorks(&batch, true));
+  for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
+  for (MergeWork& work : batch.works) {
+    FinishWork(&work);
+    // The user's tables are newer than this entry: presence is theirs.
+    CachedRow* row = work.cached;
+    if (row == nullptr) {
+      row = cache.Insert(std::move(work.next));
+    } else {
+      const size_t before = RowCache::BytesOf(*row);
+      *row = std::move(work.next);
+      cache.Resized(before, *row);
+    }
+    cache.MarkDirty(row);
+    tables[row->table]->digest_dirty = true;
+  }
+  applied.Add(header.id);
+  return OkStatus();
+}
+
+Status Store::Impl::ReplayLog() {
+  ASSIGN_OR_RETURN(Stmt tail, db->Prepare("SELECT seq, kind, bytes FROM __patina_log WHERE seq > ? ORDER BY seq", false));
+  tail.BindInt(1, static_cast<int64_t>(checkpoint_seq));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, tail.Step());
+    if (!row) break;
+    if (tail.ColumnInt(1) == static_cast<int64_t>(LogKind::kChangeset)) {
+      const std::string bytes(tail.ColumnBytes(2));
+      RETURN_IF_ERROR(ReplayChangeset(bytes));
+    }
+    last_seq = static_cast<uint64_t>(tail.ColumnInt(0));
+    ++stats.replayed;
+  }
+  tail.Reset();
+  bool stale = false;
+  for (const auto& table : tables) stale |= table->digest_dirty;
+  if (stats.replayed == 0 && !stale) return OkStatus();
+  cache.ForEachDirty([&](CachedRow& row) {
+    if (row.present == row.clock.alive()) return;
+    LogError("storage", "table ", schema.tables[row.table].name, ": a row ", row.present ? "is" : "is not",
+             " there, and its clock says otherwise; `patina verify` will name it");
+  });
+  RETURN_IF_ERROR(Checkpoint());
+  RETURN_IF_ERROR(RecomputeDigests());
+  if (stats.replayed > 0) LogInfo("storage", "replayed ", stats.replayed, " log entries after an unclean stop");
+  return OkStatus();
+}
+
+Status Store::Impl::RecomputeDigests() {
+  for (const auto& table : tables) {
+    if (!table->digest_dirty) continue;
+    table->digest.Reset();
+    const bool keyed = schema.tables[table->number()].without_rowid;
+    const std::string sql = "SELECT " + table->KeyList() + table->ColumnList() +
+                            (keyed ? std::string() : ", " + table->rowid_name()) + " FROM " +
+                            QuoteName(table->table().name);
+    ASSIGN_OR_RETURN(Stmt scan, db->Prepare(sql, false));
+    const size_t keys = table->table().key.size(), columns = table->table().columns.size();
+    while (true) {
+      ASSIGN_OR_RETURN(const bool found, scan.Step());
+      if (!found) break;
+      CachedRow row;
+      ByteWriter key_out(&row.key), values_out(&row.values);
+      int position = 0;
+      key_out.Varint(keys);
+      for (size_t i = 0; i < keys; ++i) crdt::EncodeValue(scan.Column(position++), key_out);
+      values_out.Varint(columns);
+      for (size_t i = 0; i < columns; ++i) crdt::EncodeValue(scan.Column(position++), values_out);
+      row.key_hash = RowCache::KeyHash(row.key);
+      RETURN_IF_ERROR(table->LoadClock(&row, true, keyed ? 0 : scan.ColumnInt(position), actors));
+      ++table->digest.rows;
+      table->digest.Add(row.key_hash, hashers[table->number()].Hash(row.key_hash, row.clock, row.values, actors));
+    }
+  }
+  RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
+  RETURN_IF_ERROR(SaveDigests());
+  RETURN_IF_ERROR(SaveState("digests_valid", crdt::ValueView::Integer(1)));
+  return Commit("saving digests");
+}
+
+}  // namespace patina::storage

@@ -1,0 +1,248 @@
+#include "storage/reader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "base/log.h"
+#include "storage/bind.h"
+#include "storage/db.h"
+#include "storage/reader_impl.h"
+
+namespace patina::storage {
+namespace {
+
+constexpr size_t kQueryBytesMax = 1u << 20;
+constexpr int kProgressSteps = 2'000;  // virtual machine steps between looks at the deadline
+
+/// What one authorizer call may do on a read-only connection.
+struct ReadWatch {
+  std::set<QueryReads::Read> reads;
+  std::set<std::string> functions;
+};
+
+int AuthorizeRead(void* context, int action, const char* first, const char* second, const char*,
+                  const char*) {
+  auto* watch = static_cast<ReadWatch*>(context);
+  switch (action) {
+    case SQLITE_SELECT:
+    case SQLITE_RECURSIVE: return SQLITE_OK;
+    case SQLITE_READ:
+      if (watch != nullptr && first != nullptr) {
+        watch->reads.insert({first, second == nullptr ? "" : second});
+      }
+      return SQLITE_OK;
+    case SQLITE_FUNCTION:
+      if (second != nullptr && std::string_view(second) == "load_extension") return SQLITE_DENY;
+      if (watch != nullptr && second != nullptr) watch->functions.insert(second);
+      return SQLITE_OK;
+    case SQLITE_PRAGMA: {
+      // Table-valued pragma functions that only describe.
+      const std::string_view name = first == nullptr ? "" : first;
+      const bool harmless = name == "table_info" || name == "table_xinfo" || name == "table_list" ||
+                            name == "index_list" || name == "index_info" || name == "index_xinfo";
+      return harmless ? SQLITE_OK : SQLITE_DENY;
+    }
+    default: return SQLITE_DENY;
+  }
+}
+
+struct QueryWatch {
+  std::chrono::steady_clock::time_point deadline;
+  const std::atomic<bool>* cancelled;
+  bool late = false;
+};
+
+int QueryProgress(void* context) {
+  auto* watch = static_cast<QueryWatch*>(context);
+  if (watch->cancelled != nullptr && watch->cancelled->load(std::memory_order_relaxed)) return 1;
+  if (std::chrono::steady_clock::now() < watch->deadline) return 0;
+  watch->late = true;
+  return 1;
+}
+
+Error QueryError(Error error, const QueryWatch& watch, const QueryLimits& limits) {
+  if (error.code == Errc::kCancelled && watch.late) {
+    return DeadlineExceeded(StrCat("the query ran longer than its deadline of ", ToMs(limits.deadline), " ms"));
+  }
+  if (error.code == Errc::kPermissionDenied) {
+    return InvalidArgument("the statement is not a query that only reads: " + error.message +
+                           " (write with State.Execute or patina exec)");
+  }
+  return error;
+}
+
+std::vector<std::string> ColumnNames(const Stmt& statement) {
+  std::vector<std::string> names;
+  for (int i = 0; i < statement.column_count(); ++i) {
+    const char* name = sqlite3_column_name(statement.get(), i);
+    names.emplace_back(name == nullptr ? "" : name);
+  }
+  return names;
+}
+
+Status Stream(Stmt& statement, const QueryLimits& limits, QueryWatch& watch, RowSink& sink) {
+  if (!sink.OnColumns(ColumnNames(statement))) return OkStatus();
+  std::vector<crdt::ValueView> values(static_cast<size_t>(statement.column_count()));
+  for (uint64_t rows = 0;; ++rows) {
+    const int code = statement.StepRaw();
+    if (code == SQLITE_DONE) return OkStatus();
+    if (code != SQLITE_ROW) {
+      return QueryError(SqliteError(sqlite3_db_handle(statement.get())), watch, limits);
+    }
+    if (rows == limits.rows_max) {
+      return ResourceExhausted(StrCat("the answer has more than ", limits.rows_max, " rows"));
+    }
+    for (size_t i = 0; i < values.size(); ++i) values[i] = statement.Column(static_cast<int>(i));
+    if (!sink.OnRow(values)) return OkStatus();
+    if (QueryProgress(&watch) != 0) {
+      return watch.late ? Status(DeadlineExceeded(StrCat("the query and its reader took longer than ",
+                                                         ToMs(limits.deadline), " ms")))
+                        : Status(Error{Errc::kCancelled, "the query was cancelled"});
+    }
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, int64_t page_cache_kib) {
+  ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kReadOnly));
+  RETURN_IF_ERROR(db.Exec(StrCat("PRAGMA query_only = 1; PRAGMA cache_size = -", page_cache_kib,
+                                 "; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0")));
+  sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, 0);
+  return std::unique_ptr<Reader>(new Reader(std::make_unique<Impl>(std::move(db))));
+}
+
+Reader::Reader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Reader::~Reader() = default;
+
+Status Reader::Query(const Statement& query, const QueryLimits& limits, RowSink& sink) {
+  Db& db = impl_->db;
+  QueryWatch watch{std::chrono::steady_clock::now() +
+                       std::min<Duration>(limits.deadline, std::chrono::hours(24)),
+                   limits.cancelled};
+  sqlite3_set_authorizer(db.get(), AuthorizeRead, nullptr);
+  sqlite3_progress_handler(db.get(), kProgressSteps, QueryProgress, &watch);
+  Status status = OkStatus();
+  {
+    Result<Stmt> prepared = PrepareOne(db, query.sql, kQueryBytesMax);
+    if (!prepared.ok()) {
+      status = QueryError(prepared.error(), watch, limits);
+    } else if (sqlite3_stmt_readonly(prepared->get()) == 0) {
+      status = InvalidArgument("the statement writes; use State.Execute or patina exec");
+    } else if (Status bound = BindParameters(*prepared, query); !bound.ok()) {
+      status = bound.error();
+    } else {
+      status = Stream(*prepared, limits, watch, sink);
+    }
+  }
+  sqlite3_progress_handler(db.get(), 0, nullptr, nullptr);
+  sqlite3_set_authorizer(db.get(), nullptr, nullptr);
+  return status;
+}
+
+Result<uint64_t> Reader::BeginSnapshot() {
+  RETURN_IF_ERROR(impl_->db.Exec("BEGIN"));
+  Result<uint64_t> seq = LastSeq();  // the first read takes the snapshot
+  if (!seq.ok()) EndSnapshot();
+  return seq;
+}
+
+void Reader::EndSnapshot() {
+  if (impl_->db.InTransaction()) (void)impl_->db.Exec("COMMIT");
+}
+
+Result<uint64_t> Reader::LastSeq() {
+  ASSIGN_OR_RETURN(const int64_t last, impl_->db.QueryInt("SELECT coalesce(max(seq), 0) FROM __patina_log"));
+  if (last > 0) return static_cast<uint64_t>(last);
+  ASSIGN_OR_RETURN(const int64_t noted,
+                   impl_->db.QueryInt("SELECT coalesce((SELECT value FROM __patina_state WHERE name = 'last_seq'), 0)"));
+  return static_cast<uint64_t>(noted);
+}
+
+Result<QueryReads> Reader::Analyze(const Statement& query) {
+  Db& db = impl_->db;
+  ReadWatch watch;
+  sqlite3_set_authorizer(db.get(), AuthorizeRead, &watch);
+  Result<Stmt> prepared = PrepareOne(db, query.sql, kQueryBytesMax);
+  sqlite3_set_authorizer(db.get(), nullptr, nullptr);
+  if (!prepared.ok()) return QueryError(prepared.error(), QueryWatch{}, QueryLimits{});
+  if (sqlite3_stmt_readonly(prepared->get()) == 0) {
+    return InvalidArgument("the statement writes; only SELECT can be asked or subscribed to");
+  }
+  QueryReads reads;
+  reads.reads.assign(watch.reads.begin(), watch.reads.end());
+  reads.functions.assign(watch.functions.begin(), watch.functions.end());
+  for (std::string& name : reads.functions) {
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  }
+  reads.columns = ColumnNames(*prepared);
+  reads.parameters = static_cast<size_t>(sqlite3_bind_parameter_count(prepared->get()));
+  RETURN_IF_ERROR(BindParameters(*prepared, query));
+  return reads;
+}
+
+Result<Reader::LogRange> Reader::ReadLog(const std::vector<crdt::ActorRanges>& wanted, uint64_t bytes_max) {
+  RETURN_IF_ERROR(impl_->PrepareLog());
+  LogRange answer;
+  uint64_t bytes = 0;
+  for (const crdt::ActorRanges& actor : wanted) {
+    ASSIGN_OR_RETURN(const int64_t index, impl_->ActorIndexOf(actor.actor));
+    crdt::ActorRanges gone{actor.actor, {}};
+    for (const crdt::VersionRange& range : actor.ranges) {
+      if (bytes >= bytes_max) {
+        answer.complete = false;
+        break;
+      }
+      RETURN_IF_ERROR(impl_->ReadLogRange(actor.actor, index, range, bytes_max, &bytes, &answer, &gone.ranges));
+    }
+    if (!gone.ranges.empty()) answer.not_at_hand.push_back(std::move(gone));
+  }
+  return answer;
+}
+
+Result<std::vector<LogEntry>> Reader::ReadLogAfter(uint64_t after, uint64_t bytes_max) {
+  ASSIGN_OR_RETURN(const uint64_t last, LastSeq());
+  std::vector<LogEntry> entries;
+  if (after >= last) return entries;
+  Stmt& statement = impl_->log_after;
+  if (!statement) {
+    ASSIGN_OR_RETURN(statement, impl_->db.Prepare("SELECT l.seq, a.actor, l.version, l.time, l.kind, l.bytes, l.effect "
+                                                  "FROM __patina_log l LEFT JOIN __patina_actor a ON a.id = l.actor "
+                                                  "WHERE l.seq > ? ORDER BY l.seq"));
+  }
+  StmtScope scope(statement);
+  statement.BindInt(1, static_cast<int64_t>(after));
+  for (uint64_t bytes = 0; bytes < bytes_max;) {
+    ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) break;
+    LogEntry entry;
+    entry.seq = static_cast<uint64_t>(statement.ColumnInt(0));
+    entry.id.actor = ActorId::FromBytes(statement.ColumnBytes(1)).value_or(ActorId());
+    entry.id.version = static_cast<uint64_t>(statement.ColumnInt(2));
+    entry.time.bits = static_cast<uint64_t>(statement.ColumnInt(3));
+    entry.transfer = statement.ColumnInt(4) == static_cast<int>(LogKind::kTransfer);
+    entry.bytes = std::make_shared<const std::string>(statement.ColumnBytes(5));
+    entry.effect = statement.ColumnBytes(6);
+    if (entries.empty() && entry.seq != after + 1) {
+      return OutOfRange(StrCat("the log begins at change ", entry.seq, ", after ", after,
+                               " was asked: read the table anew"));
+    }
+    bytes += entry.bytes->size() + 64;
+    entries.push_back(std::move(entry));
+  }
+  if (entries.empty()) return OutOfRange(StrCat("the log no longer holds change ", after + 1));
+  return entries;
+}
+
+Status Reader::BeginTransfer(const Schema& schema, const crdt::VersionSet& receiver_applied) {
+  return impl_->BeginTransfer(schema, receiver_applied);
+}
+
+Result<Reader::TransferChunk> Reader::NextTransferChunk(size_t bytes_max) {
+  return impl_->NextTransferChunk(bytes_max);
+}
+
+void Reader::EndTransfer() { impl_->EndTransfer(); }
+
+}  // namespace patina::storage

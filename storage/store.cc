@@ -1,0 +1,154 @@
+#include "storage/store.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "storage/store_impl.h"
+
+namespace patina::storage {
+
+Result<std::unique_ptr<Store>> Store::Open(StoreOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  RETURN_IF_ERROR(impl->Open());
+  return std::unique_ptr<Store>(new Store(std::move(impl)));
+}
+
+Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Store::~Store() = default;
+
+Status Store::Close() { return impl_->Close(); }
+
+std::vector<Result<Committed>> Store::Execute(std::span<const Transaction> transactions, CommitEffects* effects) {
+  return impl_->Execute(transactions, effects);
+}
+
+Result<std::vector<MergeOutcome>> Store::Merge(std::span<const SharedBytes> changesets, CommitEffects* effects) {
+  return impl_->Merge(changesets, effects);
+}
+
+Result<std::vector<ChangeId>> Store::SettleParked(CommitEffects* effects) { return impl_->SettleParked(effects); }
+Status Store::CheckpointIfDue() { return impl_->CheckpointIfDue(); }
+Status Store::Checkpoint() { return impl_->Checkpoint(); }
+void Store::SetClockCorrection(int64_t ms) { impl_->clock_correction_ms = ms; }
+
+void Store::SetEffectTables(std::vector<bool> wanted) {
+  wanted.resize(impl_->tables.size());
+  impl_->effect_tables = std::move(wanted);
+}
+
+Status Store::StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes) {
+  return impl_->StageTransferChunk(transfer, number, bytes);
+}
+Status Store::MergeTransfer(uint64_t transfer, CommitEffects* effects) { return impl_->MergeTransfer(transfer, effects); }
+Status Store::AbandonTransfers() { return impl_->AbandonTransfers(); }
+
+const Schema& Store::schema() const { return impl_->schema; }
+const crdt::VersionSet& Store::received() const { return impl_->received; }
+const crdt::VersionSet& Store::applied() const { return impl_->applied; }
+
+std::vector<TableDigest> Store::Digests() const {
+  std::vector<TableDigest> digests;
+  for (const auto& table : impl_->tables) {
+    digests.push_back({table->table().name, table->digest.Fold(), table->digest.rows});
+  }
+  return digests;
+}
+
+std::vector<uint64_t> Store::Buckets(std::string_view table) const {
+  const TableIo* found = impl_->FindTable(table);
+  return found == nullptr ? std::vector<uint64_t>() : found->digest.buckets;
+}
+
+Result<std::vector<RowDigest>> Store::RowsInBucket(std::string_view table, uint32_t bucket) {
+  return impl_->RowsInBucket(table, bucket);
+}
+
+std::vector<ParkedChange> Store::Parked() const {
+  std::vector<ParkedChange> changes;
+  for (const auto& [id, change] : impl_->parked) changes.push_back({id, change.time, change.reason, change.bytes});
+  std::sort(changes.begin(), changes.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  return changes;
+}
+
+ActorId Store::actor() const { return impl_->actor; }
+
+std::vector<std::pair<ActorId, std::string>> Store::Actors() const {
+  std::vector<std::pair<ActorId, std::string>> all;
+  for (crdt::ActorIndex i = 1; i < impl_->actors.size(); ++i) {
+    const ActorId& id = impl_->actors.Get(i);
+    const auto name = impl_->node_names.find(id);
+    all.emplace_back(id, name == impl_->node_names.end() ? std::string() : name->second);
+  }
+  return all;
+}
+
+StoreStats Store::Stats() const { return impl_->Stats(); }
+uint64_t Store::last_seq() const { return impl_->last_seq; }
+bool Store::broken() const { return impl_->broken; }
+
+namespace {
+
+uint64_t FileBytes(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+}
+
+}  // namespace
+
+StoreStats Store::Impl::Stats() const {
+  StoreStats now = stats;
+  now.dirty_rows = cache.dirty();
+  now.cached_rows = cache.size();
+  now.cache_bytes = cache.bytes();
+  now.cache_hits = cache.hits;
+  now.cache_misses = cache.misses;
+  now.log_bytes = log_bytes;
+  now.log_first_seq = log_first_seq;
+  now.log_last_seq = last_seq;
+  now.log_entries = last_seq + 1 - std::min(log_first_seq, last_seq + 1);
+  now.parked = parked.size();
+  now.parked_bytes = parked_bytes;
+  now.file_bytes = FileBytes(options.path);
+  now.wal_bytes = FileBytes(options.path + "-wal");
+  for (const auto& table : tables) now.tombstones += table->tombstones;
+  return now;
+}
+
+Result<std::vector<RowDigest>> Store::Impl::RowsInBucket(std::string_view name, uint32_t bucket) {
+  TableIo* table = FindTable(name);
+  if (table == nullptr) return NotFound("no such table: " + std::string(name));
+  std::vector<RowDigest> rows;
+  ASSIGN_OR_RETURN(Stmt scan, db->Prepare("SELECT " + table->KeyList() + " FROM " + QuoteName(name), false));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more, scan.Step());
+    if (!more) return rows;
+    RowDigest digest;
+    ByteWriter out(&digest.key);
+    out.Varint(table->table().key.size());
+    for (size_t i = 0; i < table->table().key.size(); ++i) crdt::EncodeValue(scan.Column(static_cast<int>(i)), out);
+    if (BucketOfKey(digest.key) != bucket) continue;
+    const uint64_t key_hash = RowCache::KeyHash(digest.key);
+    // From the file, not the cache: what is really stored is compared.
+    ASSIGN_OR_RETURN(CachedRow row, table->Load(digest.key, key_hash, actors));
+    if (const CachedRow* cached = cache.Find(table->number(), digest.key, key_hash)) row.clock = cached->clock;
+    digest.hash = hashers[table->number()].Hash(key_hash, row.clock, row.values, actors);
+    std::vector<crdt::ValueView> values;
+    if (!crdt::UnpackValues(row.values, crdt::kMaxColumns, &values)) return DataLoss("a row cannot be read");
+    const crdt::Stamp& existence = row.clock.existence();
+    if (!existence.IsNever()) {
+      digest.cells.push_back({"", row.clock.alive() ? "alive" : "deleted", existence.time, actors.Get(existence.actor),
+                              existence.version});
+    }
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto column = static_cast<crdt::ColumnIndex>(i);
+      if (!row.clock.HasCell(column)) continue;
+      const crdt::Stamp stamp = row.clock.Cell(column);
+      digest.cells.push_back({table->table().columns[i].name, values[i].ToString(), stamp.time, actors.Get(stamp.actor),
+                              stamp.version});
+    }
+    rows.push_back(std::move(digest));
+  }
+}
+
+}  // namespace patina::storage

@@ -1,0 +1,205 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/ids.h"
+#include "base/status.h"
+#include "crdt/changeset.h"
+#include "crdt/hlc.h"
+#include "crdt/value.h"
+#include "crdt/version_set.h"
+#include "storage/effects.h"
+#include "storage/schema.h"
+
+// The replicated database of one node: the only read-write connection to its SQLite file.
+
+namespace patina::storage {
+
+using SharedBytes = std::shared_ptr<const std::string>;
+
+struct StoreLimits {
+  size_t transaction_rows_max = 50'000;
+  size_t statement_bytes_max = 1u << 20;
+  size_t statements_max = 10'000;          // in one transaction
+  crdt::ChangesetLimits changeset;
+  size_t dirty_rows_max = 64'000;          // then a checkpoint is due
+  Duration checkpoint_interval = std::chrono::seconds(10);
+  size_t row_cache_bytes = 16u << 20;      // hot rows with their clocks
+  int64_t page_cache_kib = 16 * 1024;
+  int64_t max_clock_skew_ms = 500;
+  size_t parked_bytes_max = 64u << 20;
+  size_t parked_changesets_max = 100'000;
+  uint64_t log_bytes_max = 256u << 20;     // trimmed from the front at checkpoints, never past them
+  Duration log_age_max = std::chrono::hours(24);
+  Duration transaction_deadline = std::chrono::seconds(10);
+};
+
+struct StoreOptions {
+  std::string path;                        // the SQLite file; its folder must exist
+  Schema schema;
+  std::string node_name;                   // kept beside the actor, for people
+  StoreLimits limits;
+  bool full_sync = false;                  // synchronous FULL instead of NORMAL
+  /// Wall clock, steady clock. Not owned; outlives the store.
+  const Clock* clock = nullptr;
+  uint64_t seed = 0;                       // of actor ids; 0: from the operating system
+};
+
+struct Statement {
+  std::string sql;
+  std::vector<crdt::Value> positional;
+  std::vector<std::pair<std::string, crdt::Value>> named;  // names with their prefix: ":id"
+};
+
+struct Transaction {
+  std::vector<Statement> statements;
+};
+
+/// An acknowledged transaction.
+struct Committed {
+  std::vector<int64_t> rows_changed;       // per statement
+  ActorId actor;                           // zero when nothing changed in effect
+  uint64_t version = 0;                    // 0 when nothing changed in effect: nothing travels
+  crdt::HlcTime time;
+  uint64_t seq = 0;                        // log entry
+  SharedBytes changeset;
+};
+
+enum class MergeState : uint8_t { kApplied, kDuplicate, kParked, kRejected };
+
+struct MergeOutcome {
+  ChangeId id;
+  MergeState state = MergeState::kRejected;
+  std::string reason;                      // of parked and rejected
+};
+
+struct TableDigest {
+  std::string table;
+  Digest128 digest;
+  uint64_t rows = 0;                       // alive
+  bool operator==(const TableDigest&) const = default;
+};
+
+/// One row as it is compared between nodes by `patina verify`.
+struct RowDigest {
+  std::string key;                         // packed
+  uint64_t hash = 0;                       // over all its cells
+  struct Cell {
+    std::string column;                    // "" is the row's existence
+    std::string value;                     // for people
+    crdt::HlcTime time;
+    ActorId actor;
+    uint64_t version = 0;
+  };
+  std::vector<Cell> cells;
+};
+
+struct ParkedChange {
+  ChangeId id;
+  crdt::HlcTime time;
+  std::string reason;
+  uint64_t bytes = 0;
+};
+
+struct StoreStats {
+  uint64_t commits = 0, local_transactions = 0, transactions_failed = 0;
+  uint64_t changesets_applied = 0, duplicates = 0, rejected = 0;
+  uint64_t rows_written = 0, rows_merged = 0, cells_lost = 0;  // lost: an older write came later
+  uint64_t checkpoints = 0, dirty_rows = 0, cached_rows = 0, cache_bytes = 0;
+  uint64_t cache_hits = 0, cache_misses = 0;
+  uint64_t log_entries = 0, log_bytes = 0, log_first_seq = 0, log_last_seq = 0;
+  uint64_t parked = 0, parked_bytes = 0, parked_refused = 0;
+  uint64_t replayed = 0;                   // log entries replayed at start
+  uint64_t file_bytes = 0, wal_bytes = 0;
+  uint64_t tombstones = 0;
+  double last_checkpoint_ms = 0;
+};
+
+inline constexpr size_t kDigestBuckets = 4096;
+
+/// Not thread-safe: the writer thread (or the simulator) owns it. After an error that leaves memory and
+/// file in doubt (disk I/O during COMMIT) broken() is true, every call fails, and the process must end
+/// and start anew; nothing acknowledged is lost by that.
+///
+/// Invariants: the state of the tables is the join of what is applied. An acknowledged transaction and a
+/// changeset reported applied or parked are committed. The same file never hands out a version twice.
+class Store {
+ public:
+  /// Opens or creates the file, brings its tables to the schema (additive changes only), and replays the
+  /// log's tail if the last process did not stop cleanly.
+  static Result<std::unique_ptr<Store>> Open(StoreOptions options);
+  /// Without Close this is a crash: what was written behind is rebuilt at the next Open.
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  /// Checkpoints; the store is unusable afterwards.
+  Status Close();
+
+  /// Runs the transactions in one commit, each with its own outcome: one that fails leaves no trace and
+  /// does not disturb the others. If the commit itself fails, all fail. *effects gets what changed.
+  std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions,
+                                         CommitEffects* effects);
+
+  /// Merges changesets from peers in one commit, each whole or not at all. One outcome per changeset, in
+  /// order. The result is an error only if nothing was merged because the commit failed.
+  Result<std::vector<MergeOutcome>> Merge(std::span<const SharedBytes> changesets,
+                                          CommitEffects* effects);
+
+  /// Applies parked changes that are due or now understood. Cheap when there are none.
+  Result<std::vector<ChangeId>> SettleParked(CommitEffects* effects);
+
+  /// Writes behind what is only in memory if it is due (or at once), and trims the log.
+  Status CheckpointIfDue();
+  Status Checkpoint();
+
+  /// What to add to the wall clock to get cluster time (see gossip::Node::ClockCorrectionMs).
+  void SetClockCorrection(int64_t ms);
+
+  /// Which tables' rows are listed in effects, by position in schema().tables.
+  void SetEffectTables(std::vector<bool> wanted);
+
+  // Transfers, receiver's side: chunks are staged in the file, then merged in one commit.
+  Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);
+  /// Merges the staged chunks 0..last and claims what the sender had applied.
+  Status MergeTransfer(uint64_t transfer, CommitEffects* effects);
+  Status AbandonTransfers();
+
+  // Looking. Digests are of the tables now.
+  const Schema& schema() const;
+  /// Durable here: applied or parked.
+  const crdt::VersionSet& received() const;
+  const crdt::VersionSet& applied() const;
+  std::vector<TableDigest> Digests() const;
+  /// The 4,096 buckets of one table; empty if there is no such table.
+  std::vector<uint64_t> Buckets(std::string_view table) const;
+  /// All live rows in the bucket. Reads the whole table.
+  Result<std::vector<RowDigest>> RowsInBucket(std::string_view table, uint32_t bucket);
+  std::vector<ParkedChange> Parked() const;
+  /// This process's actor; zero until its first write.
+  ActorId actor() const;
+  /// All actors known, with the node name if it is known.
+  std::vector<std::pair<ActorId, std::string>> Actors() const;
+  StoreStats Stats() const;
+  uint64_t last_seq() const;
+  bool broken() const;
+
+ private:
+  class Impl;
+  explicit Store(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A number in 0..kDigestBuckets-1 for a row: by a hash of its packed key.
+uint32_t BucketOfKey(std::string_view packed_key);
+
+}  // namespace patina::storage

@@ -1,0 +1,236 @@
+#pragma once
+
+#include <deque>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/random.h"
+#include "crdt/actor_table.h"
+#include "storage/capture.h"
+#include "storage/db.h"
+#include "storage/digest.h"
+#include "storage/log.h"
+#include "storage/row_cache.h"
+#include "storage/store.h"
+#include "storage/table_io.h"
+
+namespace patina::storage {
+
+/// A row's word in a changeset or transfer, decoded and understood: positions are this node's columns.
+struct MergeOp {
+  uint32_t table = 0;
+  uint32_t changeset = 0;         // position in the batch
+  crdt::Says says = crdt::Says::kNothing;
+  crdt::Stamp stamp;
+  std::string_view key;
+  uint64_t key_hash = 0;
+  uint32_t first = 0, count = 0;  // in MergeBatch::columns and values
+  uint32_t work = 0;
+};
+
+/// One row as a batch changes it: loaded once, merged in memory, written once.
+struct MergeWork {
+  CachedRow* cached = nullptr;    // as it is in the cache; null: it was loaded
+  CachedRow next;
+  std::string values_before;
+  bool present_before = false;
+  uint64_t hash_before = 0;
+  crdt::ColumnMask written;       // cells that may differ
+  bool changed = false;
+  uint32_t next_same_hash = UINT32_MAX;
+  std::vector<crdt::ValueView> values;  // of next while merging
+};
+
+struct MergeBatch {
+  std::vector<MergeOp> ops;
+  std::vector<crdt::ColumnIndex> columns;
+  std::vector<crdt::ValueView> values;
+  std::deque<MergeWork> works;
+  std::unordered_map<uint64_t, uint32_t> index;  // mixed hash -> first work with it
+};
+
+/// What is known of a transfer while its chunks are read in order.
+struct TransferDecode {
+  bool header = false;
+  crdt::VersionSet claimed;
+  std::vector<crdt::ActorIndex> dictionary;     // of the sender's numbers, in order of appearance
+  TableIo* table = nullptr;
+  std::vector<crdt::ColumnIndex> columns;       // of the table's section
+  crdt::HlcTime newest;
+};
+
+class Store::Impl {
+ public:
+  explicit Impl(StoreOptions options);
+  ~Impl();
+
+  // open.cc
+  Status Open();
+  Status Close();
+
+  // execute.cc
+  std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions, CommitEffects* effects);
+  // merge.cc
+  Result<std::vector<MergeOutcome>> Merge(std::span<const SharedBytes> changesets, CommitEffects* effects);
+  Result<std::vector<ChangeId>> SettleParked(CommitEffects* effects);
+  // checkpoint.cc
+  Status CheckpointIfDue();
+  Status Checkpoint();
+  // transfer.cc
+  Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);
+  Status MergeTransfer(uint64_t transfer, CommitEffects* effects);
+  Status AbandonTransfers();
+  // verify.cc
+  Result<std::vector<RowDigest>> RowsInBucket(std::string_view table, uint32_t bucket);
+  StoreStats Stats() const;
+
+  // What a transaction did, until its commit is certain.
+  struct Pending {
+    Committed committed;
+    crdt::Stamp stamp;
+    std::vector<NetChange> net;
+  };
+  struct Parked {
+    crdt::HlcTime time;
+    std::string reason;
+    uint64_t bytes = 0;
+    bool future = false;     // waits for its time only
+  };
+
+  // open.cc
+  Status OpenConnection();
+  Status CreateInternalTables();
+  Status MigrateSchema();
+  Status LoadState();
+  Status LoadActors();
+  Status LoadParked();
+  Status ReplayLog();
+  Status ReplayChangeset(std::string_view bytes);
+  Status RecomputeDigests();
+  void Broken(const Error& error);
+
+  // execute.cc
+  Status RunGroup(std::span<const Transaction> transactions, std::vector<Result<Committed>>* results,
+                  std::vector<bool>* failed, std::vector<Pending>* pending, bool* restart);
+  Result<Pending> RunOne(const Transaction& transaction);
+  Result<int64_t> RunStatement(const Statement& statement);
+  Result<Stmt*> ClientStatement(const std::string& sql);
+  Status LogLocal(Pending* pending);
+  Result<std::string> BuildChangeset(const crdt::ChangesetHeader& header, const std::vector<NetChange>& net);
+  void MintActorIfNeeded();
+  void ApplyLocal(Pending& pending, CommitEffects* effects);
+  Status ApplyNet(const crdt::Stamp& stamp, NetChange& net);
+  Status MoveClocks(const std::vector<NetChange>& net);
+  static int Authorize(void* self, int action, const char* a, const char* b, const char* c, const char* d);
+  static int Progress(void* self);
+
+  // merge.cc
+  Status Decode(std::string_view bytes, uint32_t position, MergeBatch* batch, std::string* park_reason,
+                crdt::ChangesetHeader* header);
+  Status DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change, uint32_t position,
+                     const crdt::Stamp& stamp, MergeBatch* batch, std::string* park_reason);
+  Status LoadWorks(MergeBatch* batch, bool join_dead);
+  void MergeOpIntoWork(const MergeOp& op, MergeBatch* batch);
+  void FinishWork(MergeWork* work);
+  Status WriteWork(MergeWork* work);
+  void AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effects);
+  Status MergeOnce(std::span<const SharedBytes> changesets, bool settling,
+                   std::vector<MergeOutcome>* outcomes, CommitEffects* effects);
+  Status WriteBatch(MergeBatch* batch);
+  Status LogMerged(const MergeBatch& batch, std::span<const SharedBytes> changesets,
+                   const std::vector<MergeOutcome>& outcomes, const std::vector<crdt::ChangesetHeader>& headers);
+  void Triage(std::span<const SharedBytes> changesets, bool settling, MergeBatch* batch,
+              std::vector<MergeOutcome>* outcomes, std::vector<crdt::ChangesetHeader>* headers);
+  void TriageOne(const SharedBytes& bytes, uint32_t position, bool settling, MergeBatch* batch,
+                 MergeOutcome* outcome, crdt::ChangesetHeader* header);
+  Status CommitBatch(MergeBatch* batch, std::span<const SharedBytes> changesets, bool settling,
+                     std::vector<MergeOutcome>* outcomes, const std::vector<crdt::ChangesetHeader>& headers,
+                     CommitEffects* effects);
+  void NoteMerged(MergeBatch* batch, bool settling, const std::vector<MergeOutcome>& outcomes,
+                  const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects);
+  uint32_t FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead, Status* status);
+  std::string EffectOf(const MergeBatch& batch, uint32_t changeset) const;
+  Status Park(const crdt::ChangesetHeader& header, std::string_view bytes, const std::string& reason);
+  bool FromTheFuture(crdt::HlcTime time) const;
+  void SetCheckConstraints(bool on, const MergeBatch& batch);
+
+  // shared
+  Status AppendLog(const crdt::Stamp& stamp, LogKind kind, std::string_view bytes, std::string_view effect);
+  /// Rows for actors that are numbered in memory only: in every transaction that uses a number.
+  Status SaveActors();
+  Status Commit(std::string_view what);
+  void RollBack();
+  int64_t ClusterMs() const { return options.clock->WallMs() + clock_correction_ms; }
+  void AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq, const std::string& key, uint64_t key_hash,
+                 bool had_row, std::string_view before, bool has_row, std::string_view after);
+  void NoteTable(CommitEffects* effects, uint32_t table);
+  void BeginEffects(CommitEffects* effects);
+  void AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before, uint64_t hash_after, bool alive_before,
+                 bool alive_after);
+  TableIo* FindTable(std::string_view name);
+  Status SaveState(std::string_view name, const crdt::ValueView& value);
+  Status WriteDirtyRows();
+  Status SaveDigests();
+  Status TrimLog();
+  Result<CachedRow*> EnsureCached(const NetChange& net);
+  Status DecodeTransferRow(ByteReader& in, TransferDecode* decode, MergeBatch* batch);
+  Status MergeTransferChunk(std::string_view bytes, TransferDecode* decode);
+  Status WriteTransferred(MergeBatch* batch);
+  Status MergeStaged(uint64_t transfer, TransferDecode* decode);
+  Status FinishTransfer(const TransferDecode& decode);
+
+  StoreOptions options;
+  Schema schema;
+  std::unique_ptr<Db> db;
+  std::vector<std::unique_ptr<TableIo>> tables;
+  std::vector<RowHasher> hashers;
+  std::unordered_map<std::string_view, TableIo*> by_name;
+  std::unique_ptr<Capture> capture;
+  RowCache cache;
+  crdt::ActorTable actors;
+  std::unordered_map<ActorId, std::string> node_names;
+  crdt::HybridClock hlc;
+  crdt::VersionSet received, applied;
+  std::unordered_map<ChangeId, Parked> parked;
+  uint64_t parked_bytes = 0;
+  std::vector<bool> effect_tables;
+  std::unordered_map<std::string, size_t> effect_index;  // row -> position, within one commit
+
+  ActorId actor;
+  crdt::ActorIndex actor_index = 0;
+  uint64_t version = 0;             // committed
+  uint64_t next_version = 0;        // within the transaction that runs
+  uint64_t next_seq = 0;
+  crdt::ActorIndex actors_saved = 1;
+  uint64_t last_seq = 0, checkpoint_seq = 0, log_first_seq = 1, log_bytes = 0, log_bytes_uncommitted = 0;
+  Instant last_checkpoint{};
+  int64_t clock_correction_ms = 0;
+  bool broken = false, closed = false;
+  Rng rng;
+  StoreStats stats;
+
+  // Client statements, most recently used first.
+  struct CachedStatement {
+    std::string sql;
+    Stmt statement;
+  };
+  std::list<CachedStatement> client_statements;
+  std::unordered_map<std::string_view, std::list<CachedStatement>::iterator> client_index;
+  bool client_sql = false;                 // the authorizer looks
+  std::string denied;                      // what it said no to
+  Instant deadline{};
+  struct Savepoint {
+    std::string name;
+    size_t mark;
+  };
+  std::vector<Savepoint> savepoints;
+  std::string savepoint_op, savepoint_name;
+
+  Stmt begin, commit, savepoint, release, rollback_to, insert_log, insert_actor, save_state, insert_parked, delete_parked;
+};
+
+}  // namespace patina::storage

@@ -1,0 +1,335 @@
+#include "storage/table_io.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+namespace patina::storage {
+
+using crdt::ColumnIndex;
+using crdt::ColumnMask;
+using crdt::ValueView;
+
+namespace {
+
+uint32_t ShortHash(uint64_t key_hash) { return static_cast<uint32_t>(key_hash); }
+
+std::string Parameters(size_t count) {
+  std::string text;
+  for (size_t i = 0; i < count; ++i) text += i == 0 ? "?" : ",?";
+  return text;
+}
+
+bool ContainsWord(std::string_view sql, std::string_view upper_word) {
+  for (size_t i = 0; i + upper_word.size() <= sql.size(); ++i) {
+    size_t j = 0;
+    while (j < upper_word.size() && std::toupper(static_cast<unsigned char>(sql[i + j])) == upper_word[j]) ++j;
+    if (j == upper_word.size()) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TableIo::TableIo(Db* db, const Table* table, uint32_t number) : db_(db), table_(table), number_(number) {
+  digest.Reset();
+  // Only costs time when it is wrong: merges of such tables switch CHECK off around them.
+  has_check_ = ContainsWord(table->create_sql, "CHECK");
+  std::vector<ValueView> defaults;
+  for (size_t i = 0; i < table->columns.size(); ++i) {
+    const Column& column = table->columns[i];
+    defaults.push_back(column.default_value);
+    if (!column.not_null && !column.default_value.view().IsNull()) late_default_.set(i);
+  }
+  default_values_ = crdt::PackValues(defaults);
+  if (table->key_is_rowid) {
+    rowid_name_ = QuoteName(table->key[0].name);
+  } else {
+    const auto names = table->AllColumnNames();
+    for (const char* candidate : {"rowid", "_rowid_", "oid"}) {
+      const bool taken = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+        return sqlite3_stricmp(name.c_str(), candidate) == 0;
+      });
+      if (!taken) rowid_name_ = candidate;
+    }
+  }
+}
+
+Status TableIo::CreateOwnTables() {
+  if (table_->without_rowid) {
+    RETURN_IF_ERROR(db_->Exec("CREATE TABLE IF NOT EXISTS " + clock_table() +
+                              " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL) WITHOUT ROWID"));
+  } else {
+    RETURN_IF_ERROR(db_->Exec("CREATE TABLE IF NOT EXISTS " + clock_table() +
+                              " (id INTEGER NOT NULL PRIMARY KEY, clock BLOB NOT NULL)"));
+  }
+  RETURN_IF_ERROR(db_->Exec("CREATE TABLE IF NOT EXISTS " + dead_table() +
+                            " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL, cells BLOB NOT NULL) WITHOUT ROWID"));
+  ASSIGN_OR_RETURN(const int64_t count, db_->QueryInt("SELECT count(*) FROM " + dead_table()));
+  tombstones = static_cast<uint64_t>(count);
+  return OkStatus();
+}
+
+std::string TableIo::KeyWhere(int first) const {
+  std::string text = " WHERE ";
+  for (size_t i = 0; i < table_->key.size(); ++i) {
+    text += StrCat(i == 0 ? "" : " AND ", QuoteName(table_->key[i].name), " = ?", first + static_cast<int>(i));
+  }
+  return text;
+}
+
+std::string TableIo::KeyList() const {
+  std::string text;
+  for (const Column& column : table_->key) text += (text.empty() ? "" : ", ") + QuoteName(column.name);
+  return text;
+}
+
+std::string TableIo::ColumnList() const {
+  std::string text;
+  for (const Column& column : table_->columns) text += ", " + QuoteName(column.name);
+  return text;
+}
+
+Status TableIo::Prepare(Stmt* statement, const std::string& sql) {
+  if (*statement) return OkStatus();
+  ASSIGN_OR_RETURN(*statement, db_->Prepare(sql));
+  return OkStatus();
+}
+
+void TableIo::BindKey(Stmt& statement, int first, std::string_view key) {
+  CHECK(crdt::UnpackValues(key, table_->key.size(), &scratch_));
+  for (size_t i = 0; i < scratch_.size(); ++i) statement.Bind(first + static_cast<int>(i), scratch_[i]);
+}
+
+Status TableIo::ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors) {
+  RETURN_IF_ERROR(Prepare(&read_clock_, "SELECT clock FROM " + clock_table() +
+                                            (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?")));
+  StmtScope scope(read_clock_);
+  if (table_->without_rowid) {
+    read_clock_.BindBlob(1, row->key);
+  } else {
+    read_clock_.BindInt(1, rowid);
+  }
+  ASSIGN_OR_RETURN(const bool found, read_clock_.Step());
+  if (!found) return OkStatus();
+  row->clock_rowid = table_->without_rowid ? 1 : rowid;
+  ByteReader in(read_clock_.ColumnBytes(0));
+  const uint32_t hash = in.U32();
+  // Another row's: left behind by a crash, or rowids were renumbered by a foreign VACUUM.
+  if (!in.ok() || hash != ShortHash(row->key_hash)) return OkStatus();
+  if (!crdt::RowClock::Decode(in, actors.size(), &row->clock)) {
+    return DataLoss("the clock of a row of table " + table_->name + " is damaged; rebuild this node from a peer");
+  }
+  return OkStatus();
+}
+
+Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool join) {
+  RETURN_IF_ERROR(Prepare(&read_dead_, "SELECT clock, cells FROM " + dead_table() + " WHERE key = ?"));
+  StmtScope scope(read_dead_);
+  read_dead_.BindBlob(1, row->key);
+  ASSIGN_OR_RETURN(const bool found, read_dead_.Step());
+  if (!found) return OkStatus();
+  row->dead_in_file = true;
+  crdt::RowClock clock;
+  ByteReader in(read_dead_.ColumnBytes(0));
+  if (!crdt::RowClock::Decode(in, actors.size(), &clock)) {
+    return DataLoss("a tombstone of table " + table_->name + " is damaged; rebuild this node from a peer");
+  }
+  if (join) {
+    row->clock.Join(clock, actors);
+  } else {
+    row->clock = std::move(clock);
+    row->values = read_dead_.ColumnBytes(1);
+  }
+  return OkStatus();
+}
+
+Status TableIo::LoadClock(CachedRow* row, bool had_row, int64_t old_rowid, const crdt::ActorTable& actors,
+                          bool join_dead) {
+  if (had_row) RETURN_IF_ERROR(ReadClockRow(row, old_rowid, actors));
+  if ((!had_row || join_dead) && tombstones > 0) RETURN_IF_ERROR(ReadDead(row, actors, had_row));
+  return OkStatus();
+}
+
+Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash, const crdt::ActorTable& actors,
+                                bool join_dead) {
+  RETURN_IF_ERROR(Prepare(&load_, "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
+                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1)));
+  CachedRow row;
+  row.table = number_;
+  row.key_hash = key_hash;
+  row.key = key;
+  {
+    StmtScope scope(load_);
+    BindKey(load_, 1, row.key);
+    ASSIGN_OR_RETURN(row.present, load_.Step());
+    if (row.present) {
+      row.rowid = load_.ColumnInt(0);
+      ByteWriter out(&row.values);
+      out.Varint(table_->columns.size());
+      for (size_t i = 0; i < table_->columns.size(); ++i) {
+        crdt::EncodeValue(load_.Column(static_cast<int>(i) + 1), out);
+      }
+    } else {
+      row.values = default_values_;
+    }
+  }
+  RETURN_IF_ERROR(LoadClock(&row, row.present, row.rowid, actors, join_dead));
+  return row;
+}
+
+Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* values) {
+  RETURN_IF_ERROR(Prepare(&read_row_, "SELECT " + KeyList() + ColumnList() + " FROM " +
+                                          QuoteName(table_->name) + " WHERE " + rowid_name_ + " = ?"));
+  StmtScope scope(read_row_);
+  read_row_.BindInt(1, rowid);
+  ASSIGN_OR_RETURN(const bool found, read_row_.Step());
+  if (!found) return false;
+  key->clear();
+  values->clear();
+  ByteWriter key_out(key), values_out(values);
+  int position = 0;
+  key_out.Varint(table_->key.size());
+  for (size_t i = 0; i < table_->key.size(); ++i) crdt::EncodeValue(read_row_.Column(position++), key_out);
+  values_out.Varint(table_->columns.size());
+  for (size_t i = 0; i < table_->columns.size(); ++i) crdt::EncodeValue(read_row_.Column(position++), values_out);
+  return true;
+}
+
+Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
+  RETURN_IF_ERROR(Prepare(&load_, "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
+                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1)));
+  StmtScope scope(load_);
+  BindKey(load_, 1, key);
+  ASSIGN_OR_RETURN(const bool found, load_.Step());
+  if (!found) return false;
+  values->clear();
+  ByteWriter out(values);
+  out.Varint(table_->columns.size());
+  for (size_t i = 0; i < table_->columns.size(); ++i) {
+    crdt::EncodeValue(load_.Column(static_cast<int>(i) + 1), out);
+  }
+  return true;
+}
+
+Status TableIo::Insert(CachedRow* row) {
+  RETURN_IF_ERROR(Prepare(&insert_, "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
+                                        ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")"));
+  BindKey(insert_, 1, row->key);
+  CHECK(crdt::UnpackValues(row->values, crdt::kMaxColumns, &scratch_));
+  const int first = static_cast<int>(table_->key.size()) + 1;
+  for (size_t i = 0; i < scratch_.size(); ++i) insert_.Bind(first + static_cast<int>(i), scratch_[i]);
+  RETURN_IF_ERROR(insert_.Run());
+  row->rowid = table_->without_rowid ? 0 : sqlite3_last_insert_rowid(db_->get());
+  return OkStatus();
+}
+
+Result<Stmt*> TableIo::UpdateShape(const ColumnMask& columns, size_t count) {
+  std::string name(table_->columns.size(), '0');
+  for (size_t i = 0; i < name.size(); ++i) name[i] = columns.test(i) ? '1' : '0';
+  Stmt& statement = updates_[name];
+  if (statement) return &statement;
+  std::string sql = "UPDATE " + QuoteName(table_->name) + " SET ";
+  int parameter = 0;
+  for (size_t i = 0; i < table_->columns.size(); ++i) {
+    if (!columns.test(i)) continue;
+    sql += StrCat(parameter == 0 ? "" : ", ", QuoteName(table_->columns[i].name), " = ?", parameter + 1);
+    ++parameter;
+  }
+  sql += table_->without_rowid ? KeyWhere(static_cast<int>(count) + 1)
+                               : StrCat(" WHERE ", rowid_name_, " = ?", count + 1);
+  ASSIGN_OR_RETURN(statement, db_->Prepare(sql));
+  return &statement;
+}
+
+Status TableIo::Update(const CachedRow& row, const ColumnMask& columns) {
+  const size_t count = columns.count();
+  if (count == 0) return OkStatus();
+  ASSIGN_OR_RETURN(Stmt * statement, UpdateShape(columns, count));
+  CHECK(crdt::UnpackValues(row.values, crdt::kMaxColumns, &scratch_));
+  int parameter = 1;
+  for (size_t i = 0; i < table_->columns.size(); ++i) {
+    if (columns.test(i)) statement->Bind(parameter++, scratch_[i]);
+  }
+  if (table_->without_rowid) {
+    BindKey(*statement, parameter, row.key);
+  } else {
+    statement->BindInt(parameter, row.rowid);
+  }
+  return statement->Run();
+}
+
+Status TableIo::Delete(const CachedRow& row) {
+  RETURN_IF_ERROR(Prepare(&delete_, "DELETE FROM " + QuoteName(table_->name) +
+                                        (table_->without_rowid ? KeyWhere(1) : " WHERE " + rowid_name_ + " = ?")));
+  if (table_->without_rowid) {
+    BindKey(delete_, 1, row.key);
+  } else {
+    delete_.BindInt(1, row.rowid);
+  }
+  return delete_.Run();
+}
+
+Status TableIo::DeleteClock(const CachedRow& row) {
+  if (row.clock_rowid == 0) return OkStatus();
+  RETURN_IF_ERROR(Prepare(&delete_clock_, "DELETE FROM " + clock_table() +
+                                              (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?")));
+  if (table_->without_rowid) {
+    delete_clock_.BindBlob(1, row.key);
+  } else {
+    delete_clock_.BindInt(1, row.clock_rowid);
+  }
+  return delete_clock_.Run();
+}
+
+Status TableIo::DeleteDead(const CachedRow& row) {
+  if (!row.dead_in_file) return OkStatus();
+  RETURN_IF_ERROR(Prepare(&delete_dead_, "DELETE FROM " + dead_table() + " WHERE key = ?"));
+  delete_dead_.BindBlob(1, row.key);
+  return delete_dead_.Run();
+}
+
+Status TableIo::WriteClock(CachedRow* row) {
+  std::string bytes;
+  ByteWriter out(&bytes);
+  if (row->present) {
+    RETURN_IF_ERROR(Prepare(&write_clock_, "INSERT OR REPLACE INTO " + clock_table() + " VALUES (?, ?)"));
+    out.U32(ShortHash(row->key_hash));
+    row->clock.Encode(out);
+    if (table_->without_rowid) {
+      write_clock_.BindBlob(1, row->key);
+    } else {
+      write_clock_.BindInt(1, row->rowid);
+    }
+    write_clock_.BindBlob(2, bytes);
+    RETURN_IF_ERROR(write_clock_.Run());
+    row->clock_rowid = table_->without_rowid ? 1 : row->rowid;
+    return OkStatus();
+  }
+  RETURN_IF_ERROR(Prepare(&write_dead_, "INSERT OR REPLACE INTO " + dead_table() + " VALUES (?, ?, ?)"));
+  row->clock.Encode(out);
+  write_dead_.BindBlob(1, row->key);
+  write_dead_.BindBlob(2, bytes);
+  write_dead_.BindBlob(3, row->values);
+  RETURN_IF_ERROR(write_dead_.Run());
+  row->dead_in_file = true;
+  row->clock_rowid = 0;
+  return OkStatus();
+}
+
+std::string TableIo::FullRow(std::string_view key, std::string_view values) const {
+  std::vector<ValueView> keys, cells;
+  CHECK(crdt::UnpackValues(key, table_->key.size(), &keys));
+  CHECK(crdt::UnpackValues(values, crdt::kMaxColumns, &cells));
+  std::string packed;
+  ByteWriter out(&packed);
+  out.Varint(table_->order.size());
+  for (const Table::Place& place : table_->order) {
+    crdt::EncodeValue(place.in_key ? keys[place.index] : cells[place.index], out);
+  }
+  return packed;
+}
+
+}  // namespace patina::storage

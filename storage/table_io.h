@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "crdt/actor_table.h"
+#include "crdt/row_clock.h"
+#include "storage/db.h"
+#include "storage/digest.h"
+#include "storage/row_cache.h"
+#include "storage/schema.h"
+
+namespace patina::storage {
+
+/// One replicated table in the file: its prepared statements, its clock and tombstone tables, its digest.
+/// The writer's thread.
+class TableIo {
+ public:
+  TableIo(Db* db, const Table* table, uint32_t number);
+
+  /// Makes the clock and tombstone tables if they are missing.
+  Status CreateOwnTables();
+
+  const Table& table() const { return *table_; }
+  uint32_t number() const { return number_; }
+
+  /// What the file says about a key. With join_dead the tombstone is looked at even when there is a row
+  /// (only a replay finds both).
+  Result<CachedRow> Load(std::string_view key, uint64_t key_hash, const crdt::ActorTable& actors,
+                         bool join_dead = false);
+  /// The clock row and tombstone of a row that is known already (a local write has its values): fills
+  /// clock, clock_rowid and dead_in_file.
+  Status LoadClock(CachedRow* row, bool had_row, int64_t old_rowid, const crdt::ActorTable& actors,
+                   bool join_dead = false);
+
+  /// The row now at a rowid (or key): packed key and packed values; false if there is none.
+  Result<bool> ReadRow(int64_t rowid, std::string* key, std::string* values);
+  Result<bool> ReadRowByKey(std::string_view key, std::string* values);
+
+  // The user's row. Values are views of all non-key columns, in order. SQLite's error code is kept.
+  Status Insert(CachedRow* row);
+  Status Update(const CachedRow& row, const crdt::ColumnMask& columns);
+  Status Delete(const CachedRow& row);
+
+  // Written behind.
+  Status DeleteClock(const CachedRow& row);   // where the file has one
+  Status WriteClock(CachedRow* row);          // clock row or tombstone, as the row now is
+  Status DeleteDead(const CachedRow& row);
+
+  /// All columns, keys included, in declaration order, packed: what effects carry.
+  std::string FullRow(std::string_view key, std::string_view values) const;
+  /// Values of an absent or default row.
+  const std::string& default_values() const { return default_values_; }
+  /// Whether a row of these values can be stored as it is; else the reason, for parking.
+  std::string WhyNotStorable(crdt::ColumnIndex column, const crdt::ValueView& value) const;
+  std::string WhyNotKey(std::string_view packed_key) const;
+  bool has_check() const { return has_check_; }
+  /// A column whose default is not NULL but may hold NULL: the hook's old NULL may be a missing default.
+  bool HasLateDefault(crdt::ColumnIndex column) const { return late_default_.test(column); }
+  bool has_late_defaults() const { return late_default_.any(); }
+
+  TableDigestState digest;
+  uint64_t tombstones = 0;   // rows in the file's tombstone table; 0 spares the look
+  bool digest_dirty = false;
+
+  const std::string& rowid_name() const { return rowid_name_; }
+  std::string clock_table() const { return QuoteName("__patina_clock_" + table_->name); }
+  std::string dead_table() const { return QuoteName("__patina_dead_" + table_->name); }
+  /// "WHERE k1 = ?1 AND k2 = ?2"
+  std::string KeyWhere(int first_parameter) const;
+  std::string KeyList() const;
+  std::string ColumnList() const;
+
+ private:
+  Status Prepare(Stmt* statement, const std::string& sql);
+  Result<Stmt*> UpdateShape(const crdt::ColumnMask& columns, size_t count);
+  void BindKey(Stmt& statement, int first, std::string_view key);
+  Status ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors);
+  Status ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool join);
+
+  Db* db_;
+  const Table* table_;
+  uint32_t number_;
+  std::string rowid_name_, default_values_;
+  bool has_check_ = false;
+  crdt::ColumnMask late_default_;
+  Stmt load_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_, delete_clock_, write_dead_,
+      delete_dead_;
+  std::map<std::string, Stmt> updates_;  // by mask
+  std::vector<crdt::ValueView> scratch_;
+};
+
+}  // namespace patina::storage

@@ -1,0 +1,208 @@
+#include "storage/transfer_format.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/store_impl.h"
+
+// Receiving a whole-difference transfer: staged chunk by chunk, merged in one commit that is a checkpoint.
+
+namespace patina::storage {
+namespace {
+
+Error Malformed() { return InvalidArgument("the transfer is malformed"); }
+
+}  // namespace
+
+Status Store::Impl::StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes) {
+  if (broken) return Unavailable("the store is broken; the agent must restart");
+  ASSIGN_OR_RETURN(Stmt insert, db->Prepare("INSERT OR REPLACE INTO __patina_staged VALUES (?, ?, ?)", false));
+  insert.BindInt(1, static_cast<int64_t>(transfer));
+  insert.BindInt(2, static_cast<int64_t>(number));
+  insert.BindBlob(3, bytes);
+  return insert.Run();
+}
+
+Status Store::Impl::AbandonTransfers() { return db->Exec("DELETE FROM __patina_staged"); }
+
+Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, MergeBatch* batch) {
+  if (decode->table == nullptr) return Malformed();
+  const std::string_view key = in.String();
+  if (!in.ok() || !decode->table->WhyNotKey(key).empty()) return Malformed();
+  const uint64_t groups = in.Varint();
+  if (!in.ok() || groups > in.remaining()) return Malformed();
+  for (uint64_t g = 0; g < groups; ++g) {
+    const uint64_t number = in.Varint();
+    if (number > decode->dictionary.size()) return Malformed();
+    if (number == decode->dictionary.size()) {
+      const auto id = ActorId::FromBytes(in.Raw(sizeof(ActorId::bytes)));
+      if (!id) return Malformed();
+      decode->dictionary.push_back(actors.Intern(*id));
+    }
+    MergeOp op{decode->table->number(), 0, crdt::Says::kNothing, {}, key, RowCache::KeyHash(key),
+               static_cast<uint32_t>(batch->columns.size()), 0, 0};
+    op.stamp.actor = decode->dictionary[number];
+    op.stamp.time.bits = in.Varint();
+    op.stamp.version = in.Varint();
+    const uint8_t says = in.U8();
+    const uint64_t cells = in.Varint();
+    if (!in.ok() || says > 2 || cells > decode->columns.size() || op.stamp.version == 0) return Malformed();
+    op.says = static_cast<crdt::Says>(says);
+    op.count = static_cast<uint32_t>(cells);
+    int previous = -1;
+    for (uint64_t c = 0; c < cells; ++c) {
+      const uint64_t position = in.Varint();
+      const crdt::ValueView value = crdt::DecodeValue(in);
+      if (!in.ok() || position >= decode->columns.size() || static_cast<int>(position) <= previous) return Malformed();
+      previous = static_cast<int>(position);
+      const crdt::ColumnIndex column = decode->columns[position];
+      if (std::string why = decode->table->WhyNotStorable(column, value); !why.empty()) return InvalidArgument(why);
+      batch->columns.push_back(column);
+      batch->values.push_back(value);
+    }
+    if (FromTheFuture(op.stamp.time)) return Unavailable("the transfer holds a write from the future; ask again later");
+    decode->newest = std::max(decode->newest, op.stamp.time);
+    // What has been applied meanwhile is dropped: the transfer's word on it is older knowledge.
+    if (!applied.Contains({actors.Get(op.stamp.actor), op.stamp.version})) batch->ops.push_back(op);
+  }
+  return OkStatus();
+}
+
+Status Store::Impl::WriteTransferred(MergeBatch* batch) {
+  RETURN_IF_ERROR(WriteBatch(batch));
+  for (MergeWork& work : batch->works) {
+    if (!work.changed) continue;
+    TableIo& table = *tables[work.next.table];
+    const uint64_t hash_after =
+        hashers[work.next.table].Hash(work.next.key_hash, work.next.clock, work.next.values, actors);
+    AddDigest(table, work.next.key_hash, work.hash_before, hash_after, work.present_before, work.next.present);
+    if (!work.next.present) RETURN_IF_ERROR(table.DeleteClock(work.next));
+    if (work.next.present && work.next.dead_in_file) {
+      RETURN_IF_ERROR(table.DeleteDead(work.next));
+      --table.tombstones;
+    }
+    if (!work.next.present && !work.next.dead_in_file) ++table.tombstones;
+    RETURN_IF_ERROR(table.WriteClock(&work.next));
+    ++stats.rows_merged;
+  }
+  return OkStatus();
+}
+
+Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* decode) {
+  ByteReader in(bytes);
+  MergeBatch batch;
+  while (in.ok() && !in.AtEnd()) {
+    const auto record = static_cast<TransferRecord>(in.U8());
+    if (decode->header == (record == TransferRecord::kHeader)) return Malformed();
+    if (record == TransferRecord::kHeader) {
+      if (in.U8() != kTransferFormat) return Malformed();
+      if (in.U64() != schema.Hash()) return FailedPrecondition("the transfer is of another schema");
+      if (!crdt::VersionSet::Decode(in, {}, &decode->claimed)) return Malformed();
+      decode->header = true;
+    } else if (record == TransferRecord::kTable) {
+      decode->table = FindTable(in.String());
+      if (decode->table == nullptr) return Malformed();
+      decode->columns.clear();
+      const uint64_t count = in.Varint();
+      for (uint64_t i = 0; i < count && in.ok(); ++i) {
+        const auto column = decode->table->table().FindColumn(in.String());
+        if (!column) return Malformed();
+        decode->columns.push_back(*column);
+      }
+    } else if (record == TransferRecord::kRow) {
+      RETURN_IF_ERROR(DecodeTransferRow(in, decode, &batch));
+    } else if (record != TransferRecord::kEnd) {
+      return Malformed();
+    }
+  }
+  if (!in.ok()) return Malformed();
+  RETURN_IF_ERROR(LoadWorks(&batch, true));
+  for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
+  for (MergeWork& work : batch.works) FinishWork(&work);
+  return WriteTransferred(&batch);
+}
+
+Status Store::Impl::MergeStaged(uint64_t transfer, TransferDecode* decode) {
+  ASSIGN_OR_RETURN(Stmt chunks, db->Prepare("SELECT bytes FROM __patina_staged WHERE transfer = ? ORDER BY number", false));
+  chunks.BindInt(1, static_cast<int64_t>(transfer));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, chunks.Step());
+    if (!row) break;
+    const std::string bytes(chunks.ColumnBytes(0));
+    RETURN_IF_ERROR(MergeTransferChunk(bytes, decode));
+  }
+  return decode->header ? OkStatus() : Status(Malformed());
+}
+
+Status Store::Impl::FinishTransfer(const TransferDecode& decode) {
+  crdt::VersionSet all = applied;
+  all.Union(decode.claimed);
+  std::string set;
+  ByteWriter out(&set);
+  all.Encode(out);
+  hlc.Observe(decode.newest);
+  next_seq = last_seq;
+  RETURN_IF_ERROR(AppendLog({{}, last_seq + 1, 0}, LogKind::kTransfer, {}, {}));
+  RETURN_IF_ERROR(SaveActors());
+  RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
+  RETURN_IF_ERROR(SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(next_seq))));
+  RETURN_IF_ERROR(SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
+  RETURN_IF_ERROR(SaveDigests());
+  for (const auto& [id, change] : parked) {
+    if (!all.Contains(id)) continue;
+    delete_parked.BindInt(1, actors.Intern(id.actor));
+    delete_parked.BindInt(2, static_cast<int64_t>(id.version));
+    RETURN_IF_ERROR(delete_parked.Run());
+  }
+  RETURN_IF_ERROR(db->Exec("DELETE FROM __patina_staged"));
+  RETURN_IF_ERROR(Commit("merging a transfer"));
+  applied = std::move(all);
+  return OkStatus();
+}
+
+Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
+  BeginEffects(effects);
+  RETURN_IF_ERROR(Checkpoint());
+  cache.Clear();  // rows are written past it
+  std::vector<TableDigestState> digests_before;
+  std::vector<uint64_t> tombstones_before;
+  for (const auto& table : tables) {
+    digests_before.push_back(table->digest);
+    tombstones_before.push_back(table->tombstones);
+  }
+  TransferDecode decode;
+  const bool any_check = std::any_of(tables.begin(), tables.end(), [](const auto& table) { return table->has_check(); });
+  if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 1");
+  auto merge = [&]() -> Status {
+    RETURN_IF_ERROR(begin.Run());
+    RETURN_IF_ERROR(MergeStaged(transfer, &decode));
+    return FinishTransfer(decode);
+  };
+  Status status = merge();
+  if (!status.ok()) {
+    RollBack();
+    for (size_t i = 0; i < tables.size(); ++i) {
+      tables[i]->digest = digests_before[i];
+      tables[i]->tombstones = tombstones_before[i];
+    }
+  }
+  if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 0");
+  RETURN_IF_ERROR(status);
+  for (const auto& table : tables) table->digest_dirty = false;
+  actors_saved = actors.size();
+  last_seq = checkpoint_seq = next_seq;
+  std::erase_if(parked, [&](const auto& entry) {
+    if (!applied.Contains(entry.first)) return false;
+    parked_bytes -= entry.second.bytes;
+    return true;
+  });
+  received = applied;
+  for (const auto& [id, change] : parked) received.Add(id);
+  effects->last_seq = last_seq;
+  effects->rows_unknown = true;
+  effects->tables_changed.assign(tables.size(), true);
+  return OkStatus();
+}
+
+}  // namespace patina::storage
