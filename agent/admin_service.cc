@@ -1,0 +1,208 @@
+#include "agent/admin_service.h"
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "agent/grpc_status.h"
+#include "agent/status_report.h"
+#include "base/log.h"
+#include "patina/v1/admin.grpc.pb.h"
+#include "proto/convert.h"
+
+namespace patina::agent {
+namespace {
+
+constexpr auto kVerifyDeadline = std::chrono::seconds(10);
+constexpr uint32_t kVerifyDeadlineMsMax = 10 * 60 * 1000;
+
+/// Finishes a unary call exactly once: with what Finish is given, or UNAVAILABLE if it goes
+/// without.
+class Answer {
+ public:
+  explicit Answer(grpc::ServerUnaryReactor* reactor) : reactor_(reactor) {}
+  ~Answer() {
+    if (reactor_ != nullptr) Finish(ToGrpcStatus(Unavailable("the agent is stopping")));
+  }
+  Answer(const Answer&) = delete;
+  Answer& operator=(const Answer&) = delete;
+  void Finish(const grpc::Status& status) { std::exchange(reactor_, nullptr)->Finish(status); }
+
+ private:
+  grpc::ServerUnaryReactor* reactor_;
+};
+
+void FillNode(const VerifyReport::Node& node, v1::VerifyResponse::Node* out) {
+  out->set_name(node.name);
+  for (const storage::TableDigest& table : node.tables) FillTable(table, out->add_tables());
+  out->set_received_digest(node.received_digest);
+  out->set_received(node.received);
+}
+
+void FillDifference(const VerifyReport::Difference& difference,
+                    v1::VerifyResponse::Difference* out) {
+  out->set_table(difference.table);
+  if (!proto::UnpackToProto(difference.key, out->mutable_key()).ok()) {
+    out->clear_key();
+    out->add_key()->set_blob(difference.key);  // as it is, rather than nothing
+  }
+  out->set_column(difference.column);
+  for (const VerifyReport::Cell& cell : difference.cells) {
+    v1::VerifyResponse::Cell* filled = out->add_cells();
+    filled->set_node(cell.node);
+    filled->set_value(proto::IsUtf8(cell.value) ? cell.value : "(not UTF-8)");
+    filled->set_time_ns(proto::ToNs(cell.time));
+    if (cell.id.version > 0) proto::ToProto(cell.id, filled->mutable_id());
+  }
+}
+
+void FillReport(const VerifyReport& report, v1::VerifyResponse* response) {
+  response->set_equal(report.equal);
+  for (const auto& node : report.nodes) FillNode(node, response->add_nodes());
+  for (const auto& difference : report.differences) {
+    FillDifference(difference, response->add_differences());
+  }
+  for (const std::string& name : report.not_reached) response->add_not_reached(name);
+}
+
+/// Merge modes and lives of columns, in the words of tables.toml.
+std::string TablesToml(const storage::Schema& schema) {
+  std::string toml;
+  for (const storage::Table& table : schema.tables) {
+    std::string dropped;
+    for (const storage::Column& column : table.columns) {
+      for (uint32_t life = 0; life < column.life; ++life) {
+        dropped += (dropped.empty() ? "\"" : ", \"") + column.name + '"';
+      }
+    }
+    if (!table.merge_row && dropped.empty()) continue;
+    toml += "[" + table.name + "]\n";
+    if (table.merge_row) toml += "merge = \"row\"\n";
+    if (!dropped.empty()) toml += "dropped = [" + dropped + "]\n";
+  }
+  return toml;
+}
+
+Result<FaultCommand> ToCommand(const v1::FaultRequest& request) {
+  using Kind = FaultCommand::Kind;
+  static const std::map<v1::FaultRequest::Kind, Kind> kinds = {
+      {v1::FaultRequest::KIND_CUT, Kind::kCut},     {v1::FaultRequest::KIND_HEAL, Kind::kHeal},
+      {v1::FaultRequest::KIND_DELAY, Kind::kDelay}, {v1::FaultRequest::KIND_DROP, Kind::kDrop},
+      {v1::FaultRequest::KIND_CLOCK, Kind::kClock}, {v1::FaultRequest::KIND_SHOW, Kind::kShow}};
+  const auto kind = kinds.find(request.kind());
+  if (kind == kinds.end()) return InvalidArgument("kind of fault: unknown or missing");
+  if (!(request.drop_fraction() >= 0 && request.drop_fraction() <= 1)) {
+    return InvalidArgument("drop_fraction must be from 0 to 1");
+  }
+  FaultCommand command;
+  command.kind = kind->second;
+  command.peers.assign(request.peers().begin(), request.peers().end());
+  command.delay_ms = request.delay_ms();
+  command.drop_fraction = request.drop_fraction();
+  command.clock_ms = request.clock_ms();
+  return command;
+}
+
+grpc::ServerUnaryReactor* FinishWith(grpc::CallbackServerContext* call, const Status& status) {
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  reactor->Finish(status.ok() ? grpc::Status::OK : ToGrpcStatus(status.error()));
+  return reactor;
+}
+
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  AdminService(const ApiContext& context, ApiStreams& streams)
+      : context_(context), streams_(streams), started_(SystemClock().Now()) {}
+
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* call, const v1::StatusRequest*,
+                                   v1::StatusResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    auto answer = std::make_shared<Answer>(reactor);
+    response->set_uptime_ms(ToMs(SystemClock().Now() - started_));
+    context_.writer->Run([this, answer, response](storage::Store& store) {
+      FillFromStore(store, *context_.config, response);
+      FillFromThreads(context_, streams_, response);
+      answer->Finish(grpc::Status::OK);
+    });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* Verify(grpc::CallbackServerContext* call,
+                                   const v1::VerifyRequest* request,
+                                   v1::VerifyResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    auto answer = std::make_shared<Answer>(reactor);
+    Duration deadline = kVerifyDeadline;
+    if (request->deadline_ms() > 0) {
+      deadline = std::chrono::milliseconds(std::min(request->deadline_ms(), kVerifyDeadlineMsMax));
+    }
+    context_.verifier->Verify(deadline, [answer, response](const VerifyReport& report) {
+      FillReport(report, response);
+      answer->Finish(grpc::Status::OK);
+    });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* Schema(grpc::CallbackServerContext* call,
+                                   const v1::SchemaRequest* request,
+                                   v1::SchemaResponse* response) override {
+    if (request->action() == v1::SchemaRequest::ACTION_RELOAD) {
+      return FinishWith(call,
+                        Error{Errc::kUnimplemented,
+                              "a running agent does not reload its schema: put the files in place "
+                              "and restart it, additive changes are applied at start"});
+    }
+    if (request->action() != v1::SchemaRequest::ACTION_SHOW) {
+      return FinishWith(call, InvalidArgument("action of Schema: unknown or missing"));
+    }
+    const storage::Schema& schema = *context_.schema;
+    response->set_hash(schema.Hash());
+    for (const storage::Table& table : schema.tables) {
+      response->add_tables(table.create_sql);
+      for (const std::string& index : table.index_sql) response->add_tables(index);
+    }
+    for (const storage::SchemaWarning& warning : schema.warnings) {
+      response->add_warnings(warning.text);
+    }
+    response->set_tables_toml(TablesToml(schema));
+    return FinishWith(call, OkStatus());
+  }
+
+  grpc::ServerUnaryReactor* SetLogLevel(grpc::CallbackServerContext* call,
+                                        const v1::SetLogLevelRequest* request,
+                                        v1::SetLogLevelResponse*) override {
+    if (!patina::SetLogLevel(request->level())) {
+      return FinishWith(call, InvalidArgument("no such level: " + request->level() +
+                                              " (debug, info, warning, error or off)"));
+    }
+    return FinishWith(call, OkStatus());
+  }
+
+  grpc::ServerUnaryReactor* Fault(grpc::CallbackServerContext* call,
+                                  const v1::FaultRequest* request,
+                                  v1::FaultResponse* response) override {
+    const Result<FaultCommand> command = ToCommand(*request);
+    if (!command.ok()) return FinishWith(call, command.error());
+    const Result<std::vector<std::string>> active = context_.net->Fault(*command);
+    if (!active.ok()) return FinishWith(call, active.error());
+    for (const std::string& fault : *active) response->add_active(fault);
+    return FinishWith(call, OkStatus());
+  }
+
+ private:
+  const ApiContext context_;
+  ApiStreams& streams_;
+  const Instant started_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeAdminService(const ApiContext& context, ApiStreams& streams) {
+  return std::make_unique<AdminService>(context, streams);
+}
+
+}  // namespace patina::agent

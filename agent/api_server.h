@@ -1,0 +1,48 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/config.h"
+#include "agent/net.h"
+#include "agent/reader_pool.h"
+#include "agent/subscriptions.h"
+#include "agent/verify.h"
+#include "agent/writer.h"
+#include "base/status.h"
+
+namespace patina::agent {
+
+/// What the services work on. All outlive the server.
+struct ApiContext {
+  const Config* config = nullptr;
+  const storage::Schema* schema = nullptr;
+  Writer* writer = nullptr;
+  ReaderPool* readers = nullptr;
+  Subscriptions* subscriptions = nullptr;
+  Net* net = nullptr;
+  Verifier* verifier = nullptr;
+};
+
+/// gRPC: State, Cluster, Admin, reflection and health, on every address of api.listen. Services
+/// copy, hand over and finish on gRPC's threads; nothing there blocks.
+class ApiServer {
+ public:
+  /// Errors name the address that could not be listened on.
+  static Result<std::unique_ptr<ApiServer>> Start(const ApiContext& context);
+  ~ApiServer();
+  /// Refuses new calls, ends streams with UNAVAILABLE, waits.
+  void Stop();
+  /// As bound (ports given as 0 are filled in).
+  std::vector<std::string> addresses() const;
+  /// A commit happened: watchers of the log look. From the writer thread; does not block.
+  void OnCommit(std::shared_ptr<const storage::CommitEffects> effects);
+
+ private:
+  class Impl;
+  explicit ApiServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace patina::agent

@@ -1,0 +1,216 @@
+#include "agent/query_service.h"
+
+#include <grpcpp/support/server_callback.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "agent/api_convert.h"
+#include "agent/grpc_status.h"
+#include "patina/v1/state.pb.h"
+#include "proto/convert.h"
+
+namespace patina::agent {
+namespace {
+
+constexpr int kBatchRowsMax = 256;
+constexpr size_t kBatchBytesMax = 64u << 10;
+constexpr size_t kBufferBytesMax = 4u << 20;  // of answers waiting for one client
+constexpr auto kStallMax = std::chrono::seconds(5);
+constexpr auto kDefaultDeadline = std::chrono::seconds(60);
+
+size_t BytesOf(const std::vector<crdt::ValueView>& values) {
+  size_t bytes = 2;
+  for (const crdt::ValueView& value : values) bytes += 12 + value.bytes().size();
+  return bytes;
+}
+
+/// One query. A reader's thread makes batches, gRPC's threads send them; between them is a buffer
+/// of bounded size. A reader waits for a slow client only kStallMax, then the query fails: readers
+/// are few.
+class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
+                        public ApiStream,
+                        public storage::RowSink {
+ public:
+  static QueryCall* New(const ApiContext& context, ApiStreams& streams,
+                        const v1::QueryRequest& request) {
+    auto call = std::make_shared<QueryCall>(streams);
+    call->self_ = call;
+    const Status started = call->Begin(context, streams, request);
+    if (!started.ok()) call->Produced(started);
+    return call.get();
+  }
+
+  explicit QueryCall(ApiStreams& streams) : streams_(streams) {}
+
+  void OnWriteDone(bool ok) override {
+    const std::lock_guard lock(mutex_);
+    writing_ = false;
+    buffered_bytes_ -= sizes_.front();
+    sizes_.pop_front();
+    buffer_.pop_front();
+    if (!ok) cancelled_ = true;
+    room_.notify_one();
+    Pump();
+  }
+
+  void OnCancel() override {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    room_.notify_one();
+  }
+
+  void OnDone() override {
+    streams_.Remove(this);
+    const std::shared_ptr<QueryCall> last = std::move(self_);
+  }
+
+  void End(const Error& error) override {
+    const std::lock_guard lock(mutex_);
+    ending_ = error;
+    cancelled_ = true;
+    room_.notify_one();
+  }
+
+  // On the reader's thread.
+  bool OnColumns(const std::vector<std::string>& names) override {
+    for (const std::string& name : names) batch_.add_columns(name);
+    return true;
+  }
+
+  bool OnRow(const std::vector<crdt::ValueView>& values) override {
+    const size_t bytes = BytesOf(values);
+    if (batch_.rows_size() > 0 && batch_bytes_ + bytes > kBatchBytesMax && !Hand()) return false;
+    proto::AppendToProto(values, batch_.add_rows()->mutable_values());
+    batch_bytes_ += bytes;
+    return batch_.rows_size() < kBatchRowsMax || Hand();
+  }
+
+ private:
+  /// Ends the call if the task goes without having run: a pool that stops drops what waits.
+  class Task {
+   public:
+    explicit Task(std::shared_ptr<QueryCall> call) : call_(std::move(call)) {}
+    ~Task() {
+      if (!ran_) call_->Produced(Unavailable("the agent is stopping"));
+    }
+    Task(const Task&) = delete;
+    Task& operator=(const Task&) = delete;
+    void Run(storage::Reader& reader) {
+      ran_ = true;
+      call_->Produced(call_->Produce(reader));
+    }
+    void Disarm() { ran_ = true; }
+
+   private:
+    const std::shared_ptr<QueryCall> call_;
+    bool ran_ = false;
+  };
+
+  Status Begin(const ApiContext& context, ApiStreams& streams, const v1::QueryRequest& request) {
+    RETURN_IF_ERROR(streams.Add(this));
+    ASSIGN_OR_RETURN(statement_, ToStatement(request.statement()));
+    limits_.deadline = kDefaultDeadline;
+    if (request.deadline_ms() > 0)
+      limits_.deadline = std::chrono::milliseconds(request.deadline_ms());
+    if (request.rows_max() > 0) limits_.rows_max = request.rows_max();
+    limits_.cancelled = &cancelled_;
+    const auto task = std::make_shared<Task>(self_);
+    Status submitted =
+        context.readers->Submit([task](storage::Reader& reader) { task->Run(reader); });
+    if (!submitted.ok()) task->Disarm();
+    return submitted;
+  }
+
+  Status Produce(storage::Reader& reader) {
+    if (cancelled_) return Error{Errc::kCancelled, "the client has gone"};
+    // A snapshot, so that the answer's change number is exactly what the answer saw.
+    ASSIGN_OR_RETURN(const uint64_t seq, reader.BeginSnapshot());
+    const Status queried = reader.Query(statement_, limits_, *this);
+    reader.EndSnapshot();
+    RETURN_IF_ERROR(queried);
+    const std::lock_guard lock(mutex_);
+    if (stalled_) {
+      return ResourceExhausted(
+          "the client read too slowly: more than 4 MiB of answer waited for 5 s");
+    }
+    if (cancelled_) return Error{Errc::kCancelled, "the client has gone"};
+    batch_.set_change_number(seq);
+    batch_.set_done(true);
+    Push();
+    return OkStatus();
+  }
+
+  /// Hands the batch over; waits for room. False: stop.
+  bool Hand() {
+    std::unique_lock lock(mutex_);
+    const bool has_room = room_.wait_for(
+        lock, kStallMax, [&] { return cancelled_ || buffered_bytes_ < kBufferBytesMax; });
+    stalled_ = !has_room;
+    if (stalled_ || cancelled_) return false;
+    Push();
+    return true;
+  }
+
+  /// Under the lock.
+  void Push() {
+    buffer_.push_back(std::move(batch_));
+    sizes_.push_back(batch_bytes_);
+    buffered_bytes_ += batch_bytes_;
+    batch_ = v1::QueryResponse();
+    batch_bytes_ = 0;
+    Pump();
+  }
+
+  void Produced(const Status& status) {
+    const std::lock_guard lock(mutex_);
+    produced_ = status;
+    Pump();
+  }
+
+  /// Under the lock: the next batch, or the end.
+  void Pump() {
+    if (writing_ || finished_) return;
+    if (!buffer_.empty() && !cancelled_ && (!produced_ || produced_->ok())) {
+      writing_ = true;
+      StartWrite(&buffer_.front());
+    } else if (produced_) {
+      finished_ = true;
+      if (ending_) return Finish(ToGrpcStatus(*ending_));
+      Finish(produced_->ok() ? grpc::Status::OK : ToGrpcStatus(produced_->error()));
+    }
+  }
+
+  ApiStreams& streams_;
+  std::shared_ptr<QueryCall> self_;  // until OnDone
+  storage::Statement statement_;
+  storage::QueryLimits limits_;
+  std::atomic<bool> cancelled_ = false;
+
+  // The reader's thread alone.
+  v1::QueryResponse batch_;
+  size_t batch_bytes_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable room_;
+  std::deque<v1::QueryResponse> buffer_;
+  std::deque<size_t> sizes_;
+  size_t buffered_bytes_ = 0;
+  std::optional<Status> produced_;
+  std::optional<Error> ending_;
+  bool writing_ = false, finished_ = false, stalled_ = false;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::QueryResponse>* NewQueryCall(const ApiContext& context,
+                                                          ApiStreams& streams,
+                                                          const v1::QueryRequest& request) {
+  return QueryCall::New(context, streams, request);
+}
+
+}  // namespace patina::agent

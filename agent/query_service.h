@@ -1,0 +1,23 @@
+#pragma once
+
+#include "agent/api_server.h"
+#include "agent/api_streams.h"
+
+namespace grpc {
+template <class Response>
+class ServerWriteReactor;
+}
+namespace patina::v1 {
+class QueryRequest;
+class QueryResponse;
+}  // namespace patina::v1
+
+namespace patina::agent {
+
+/// Starts one State.Query on the reader pool. The call deletes itself when done; context and
+/// streams outlive it.
+grpc::ServerWriteReactor<v1::QueryResponse>* NewQueryCall(const ApiContext& context,
+                                                          ApiStreams& streams,
+                                                          const v1::QueryRequest& request);
+
+}  // namespace patina::agent

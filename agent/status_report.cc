@@ -1,0 +1,193 @@
+#include "agent/status_report.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "patina/v1/admin.pb.h"
+#include "proto/convert.h"
+
+namespace patina::agent {
+namespace {
+
+constexpr size_t kActorsMax = 10'000;
+constexpr size_t kParkedMax = 100;
+#ifndef PATINA_VERSION
+#define PATINA_VERSION "0.1.0"
+#endif
+
+void Count(v1::StatusResponse* status, const char* name, uint64_t value, uint64_t limit = 0) {
+  v1::Counter* counter = status->add_counters();
+  counter->set_name(name);
+  counter->set_value(value);
+  counter->set_limit(limit);
+}
+
+void FillActors(const storage::Store& store, v1::StatusResponse* status) {
+  std::map<ActorId, std::string> names;
+  for (const auto& [actor, name] : store.Actors()) names[actor] = name;
+  const crdt::VersionSet& received = store.received();
+  for (const ActorId& actor : received.Actors()) {
+    if (static_cast<size_t>(status->actors_size()) >= kActorsMax) break;
+    v1::ActorHead* head = status->add_actors();
+    head->set_actor(std::string(actor.AsBytes()));
+    head->set_node(names[actor]);
+    head->set_head(received.Head(actor));
+    head->set_gaps(received.GapCount(actor));
+  }
+}
+
+void FillParked(const storage::Store& store, v1::StatusResponse* status) {
+  for (const storage::ParkedChange& parked : store.Parked()) {
+    if (static_cast<size_t>(status->parked_size()) >= kParkedMax) return;
+    v1::ParkedChange* out = status->add_parked();
+    proto::ToProto(parked.id, out->mutable_id());
+    out->set_time_ns(proto::ToNs(parked.time));
+    out->set_bytes(parked.bytes);
+    out->set_reason(parked.reason);
+  }
+}
+
+void CountStore(const storage::StoreStats& stats, const Config& config,
+                v1::StatusResponse* status) {
+  Count(status, "store.commits", stats.commits);
+  Count(status, "store.local_transactions", stats.local_transactions);
+  Count(status, "store.transactions_failed", stats.transactions_failed);
+  Count(status, "store.changesets_applied", stats.changesets_applied);
+  Count(status, "store.duplicates", stats.duplicates);
+  Count(status, "store.rejected", stats.rejected);
+  Count(status, "store.rows_written", stats.rows_written);
+  Count(status, "store.rows_merged", stats.rows_merged);
+  Count(status, "store.cells_lost", stats.cells_lost);
+  Count(status, "store.checkpoints", stats.checkpoints);
+  Count(status, "store.dirty_rows", stats.dirty_rows);
+  Count(status, "store.cached_rows", stats.cached_rows);
+  Count(status, "store.cache_bytes", stats.cache_bytes);
+  Count(status, "store.cache_hits", stats.cache_hits);
+  Count(status, "store.cache_misses", stats.cache_misses);
+  Count(status, "store.log_entries", stats.log_entries);
+  Count(status, "store.log_first", stats.log_first_seq);
+  Count(status, "store.parked", stats.parked, config.store.parked_changesets_max);
+  Count(status, "store.parked_bytes", stats.parked_bytes, config.store.parked_bytes_max);
+  Count(status, "store.parked_refused", stats.parked_refused);
+  Count(status, "store.replayed", stats.replayed);
+  Count(status, "store.tombstones", stats.tombstones);
+  Count(status, "store.last_checkpoint_ms", static_cast<uint64_t>(stats.last_checkpoint_ms));
+}
+
+void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::StatusResponse* status) {
+  const Config& config = *context.config;
+  const Writer::Stats writer = context.writer->stats();
+  Count(status, "writer.queued_transactions", writer.queued_transactions,
+        config.writer_queue_transactions_max);
+  Count(status, "writer.queued_bytes", writer.queued_bytes, config.writer_queue_bytes_max);
+  Count(status, "writer.refused", writer.refused);
+  Count(status, "writer.groups", writer.groups);
+  Count(status, "writer.merge_batches", writer.merge_batches);
+  Count(status, "writer.longest_commit_us", writer.longest_commit_us);
+  Count(status, "readers.queued", context.readers->queued(), config.reader_queue_max);
+  Count(status, "api.streams", streams.open(), streams.streams_max());
+  const subscribe::EngineStats engine = context.subscriptions->stats();
+  Count(status, "subscribe.queries", engine.queries, config.subscribe.subscriptions_max);
+  Count(status, "subscribe.subscribers", engine.subscribers, config.subscribe.subscribers_max);
+  Count(status, "subscribe.events", engine.events);
+  Count(status, "subscribe.resets", engine.resets);
+  Count(status, "subscribe.reruns", engine.reruns);
+  Count(status, "subscribe.incremental_matches", engine.incremental_matches);
+}
+
+void CountNet(const Net::Stats& net, const Config& config, v1::StatusResponse* status) {
+  Count(status, "net.connections", net.connections, config.peer_connections_max);
+  Count(status, "net.bytes_in", net.bytes_in);
+  Count(status, "net.bytes_out", net.bytes_out);
+  Count(status, "net.garbage", net.garbage);
+  Count(status, "net.peer_queue_drops", net.peer_queue_drops);
+  Count(status, "net.in_flight_bytes", net.in_flight_bytes, config.gossip_core.in_flight_bytes_max);
+}
+
+void CountMembership(const gossip::Counters& gossip, v1::StatusResponse* status) {
+  Count(status, "gossip.datagrams_in", gossip.datagrams_in);
+  Count(status, "gossip.datagrams_out", gossip.datagrams_out);
+  Count(status, "gossip.frames_in", gossip.frames_in);
+  Count(status, "gossip.frames_out", gossip.frames_out);
+  Count(status, "gossip.foreign_cluster", gossip.foreign_cluster);
+  Count(status, "gossip.not_for_us", gossip.not_for_us);
+  Count(status, "gossip.from_unknown", gossip.from_unknown);
+  Count(status, "gossip.probes", gossip.probes);
+  Count(status, "gossip.probe_failures", gossip.probe_failures);
+  Count(status, "gossip.indirect_probes", gossip.indirect_probes);
+  Count(status, "gossip.stream_probes", gossip.stream_probes);
+  Count(status, "gossip.suspicions", gossip.suspicions);
+  Count(status, "gossip.refutations", gossip.refutations);
+  Count(status, "gossip.deaths", gossip.deaths);
+  Count(status, "gossip.name_conflicts", gossip.name_conflicts);
+}
+
+void CountSpreading(const gossip::Counters& gossip, v1::StatusResponse* status) {
+  Count(status, "gossip.changes_fresh", gossip.changes_fresh);
+  Count(status, "gossip.changes_duplicate", gossip.changes_duplicate);
+  Count(status, "gossip.changes_forwarded", gossip.changes_forwarded);
+  Count(status, "gossip.changes_dropped_in_flight_full", gossip.changes_dropped_in_flight_full);
+  Count(status, "gossip.pulls", gossip.pulls);
+  Count(status, "gossip.pulled_changes", gossip.pulled_changes);
+  Count(status, "gossip.syncs", gossip.syncs);
+  Count(status, "gossip.sync_changes", gossip.sync_changes);
+  Count(status, "gossip.sync_timeouts", gossip.sync_timeouts);
+  Count(status, "gossip.transfers_asked", gossip.transfers_asked);
+  Count(status, "gossip.transfers_merged", gossip.transfers_merged);
+  Count(status, "gossip.transfers_served", gossip.transfers_served);
+  Count(status, "gossip.transfers_failed", gossip.transfers_failed);
+}
+
+uint64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  uint64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+void FillTable(const storage::TableDigest& table, v1::TableStatus* out) {
+  out->set_name(table.table);
+  out->set_rows(table.rows);
+  out->set_digest(table.digest.ToString());
+}
+
+void FillFromStore(storage::Store& store, const Config& config, v1::StatusResponse* status) {
+  if (store.actor() != ActorId()) status->set_actor(std::string(store.actor().AsBytes()));
+  status->set_change_number(store.last_seq());
+  status->set_schema_hash(store.schema().Hash());
+  status->set_received_digest(store.received().digest().ToString());
+  for (const storage::TableDigest& table : store.Digests()) FillTable(table, status->add_tables());
+  FillActors(store, status);
+  FillParked(store, status);
+  const storage::StoreStats stats = store.Stats();
+  status->set_file_bytes(stats.file_bytes);
+  status->set_wal_bytes(stats.wal_bytes);
+  status->set_log_bytes(stats.log_bytes);
+  CountStore(stats, config, status);
+}
+
+void FillFromThreads(const ApiContext& context, const ApiStreams& streams,
+                     v1::StatusResponse* status) {
+  const Config& config = *context.config;
+  status->set_name(config.node.name);
+  status->set_region(config.node.region);
+  status->set_cluster(config.gossip.cluster);
+  status->set_version(PATINA_VERSION);
+  status->set_fault_injection(config.fault_injection);
+  status->set_memory_bytes(ResidentBytes());
+  CountQueues(context, streams, status);
+  const Net::Stats net = context.net->stats();
+  status->set_versions_lacking(net.versions_lacking);
+  status->set_clock_correction_ms(net.clock_correction_ms);
+  CountNet(net, config, status);
+  CountMembership(net.gossip, status);
+  CountSpreading(net.gossip, status);
+}
+
+}  // namespace patina::agent

@@ -1,0 +1,381 @@
+#include "agent/writer.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "agent/writer_queue.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace patina::agent {
+namespace {
+
+constexpr Duration kIdleWait = std::chrono::milliseconds(500);
+constexpr Duration kSettleInterval = std::chrono::milliseconds(100);
+constexpr Duration kRejectedLogInterval = std::chrono::seconds(10);
+
+Instant Now() { return SystemClock().Now(); }
+int64_t SteadyMs(Instant instant) { return ToMs(instant.time_since_epoch()); }
+
+bool ChangedSomething(const storage::CommitEffects& effects) {
+  return effects.last_seq >= effects.first_seq || effects.rows_unknown || !effects.rows.empty();
+}
+
+}  // namespace
+
+class Writer::Impl {
+ public:
+  Impl(const Config& config, std::unique_ptr<storage::Store> store)
+      : group_max_(config.group_commit_transactions_max),
+        merge_bytes_max_(config.merge_batch_bytes_max),
+        store_(std::move(store)),
+        queue_(config.writer_queue_transactions_max, config.writer_queue_bytes_max) {}
+
+  void Start(Listeners listeners) {
+    listeners_ = std::move(listeners);
+    actor_ = store_->actor();
+    thread_ = std::thread([this] { Loop(); });
+  }
+
+  void Stop() {
+    queue_.Close();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  WriterQueue& queue() { return queue_; }
+  bool OnThread() const { return std::this_thread::get_id() == thread_.get_id(); }
+
+  Stats stats() const {
+    Stats stats;
+    stats.queued_transactions = queue_.transactions();
+    stats.queued_bytes = queue_.bytes();
+    stats.refused = queue_.refused();
+    stats.merges_refused = queue_.merges_refused();
+    stats.groups = groups_.load(std::memory_order_relaxed);
+    stats.merge_batches = merge_batches_.load(std::memory_order_relaxed);
+    stats.merged = merged_.load(std::memory_order_relaxed);
+    stats.merge_rejected = rejected_.load(std::memory_order_relaxed);
+    stats.longest_commit_us = longest_commit_us_.load(std::memory_order_relaxed);
+    return stats;
+  }
+
+  int64_t LastTurnMs() const {
+    if (!busy_.load(std::memory_order_acquire)) return SteadyMs(Now());
+    return last_turn_ms_.load(std::memory_order_acquire);
+  }
+
+ private:
+  void Loop() {
+    bool closed = false;
+    while (!(closed && batch_.Empty())) {
+      busy_.store(false, std::memory_order_release);
+      closed = queue_.Take(batch_.Empty() ? WaitTime() : Duration::zero(), &batch_);
+      last_turn_ms_.store(SteadyMs(Now()), std::memory_order_release);
+      busy_.store(true, std::memory_order_release);
+      // One of each kind in turn: a flood of one does not starve the others.
+      RunTasks();
+      CommitGroup();
+      MergeBatch();
+      StageOne();
+      SettleIfDue();
+      CheckpointIfDue();
+    }
+    const Status status = store_->Close();
+    if (!status.ok()) LogError("writer", "closing the store: ", status.error().ToString());
+    store_.reset();
+    busy_.store(false, std::memory_order_release);
+  }
+
+  Duration WaitTime() const {
+    if (!parked_) return kIdleWait;
+    return std::clamp(settle_at_ - Now(), Duration(1'000'000), kSettleInterval);
+  }
+
+  void RunTasks() {
+    std::vector<WriterQueue::Task> tasks = std::move(batch_.tasks);
+    batch_.tasks.clear();
+    for (WriterQueue::Task& task : tasks) task(*store_);
+  }
+
+  // ---- Local transactions ----
+
+  void CommitGroup() {
+    const size_t count = std::min(group_max_, batch_.locals.size());
+    if (count == 0) return;
+    std::vector<storage::Transaction> transactions;
+    std::vector<ExecuteDone> dones;
+    transactions.reserve(count);
+    dones.reserve(count);
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; ++i) {
+      WriterQueue::Local& local = batch_.locals.front();
+      bytes += WriterQueue::BytesOf(local.transaction);
+      transactions.push_back(std::move(local.transaction));
+      dones.push_back(std::move(local.done));
+      batch_.locals.pop_front();
+    }
+    storage::CommitEffects effects;
+    const Instant before = Now();
+    auto results = store_->Execute(transactions, &effects);
+    NoteCommit(before);
+    groups_.fetch_add(1, std::memory_order_relaxed);
+    queue_.DoneLocal(count, bytes);
+    TellCommitted(std::move(results), std::move(dones));
+    TellEffects(std::move(effects));
+    CheckBroken();
+  }
+
+  /// The network first (a hand-over, and others wait for it), then the clients.
+  void TellCommitted(std::vector<Result<storage::Committed>> results,
+                     std::vector<ExecuteDone> dones) {
+    CHECK(results.size() == dones.size());
+    std::vector<gossip::Change> changes;
+    for (const auto& result : results) {
+      if (!result.ok() || result->version == 0) continue;
+      changes.push_back({ChangeId{result->actor, result->version}, result->changeset});
+    }
+    if (!changes.empty()) {
+      const ActorId actor = store_->actor();
+      if (actor != actor_) {
+        actor_ = actor;
+        if (listeners_.on_actor) listeners_.on_actor(actor);
+      }
+      if (listeners_.on_local_commit) listeners_.on_local_commit(std::move(changes));
+    }
+    for (size_t i = 0; i < dones.size(); ++i) dones[i](std::move(results[i]));
+  }
+
+  // ---- Changesets from peers ----
+
+  void MergeBatch() {
+    if (batch_.merges.empty()) return;
+    std::vector<storage::SharedBytes> changesets;
+    std::vector<ChangeId> ids;
+    size_t bytes = 0, charged = 0;
+    while (!batch_.merges.empty() && (ids.empty() || bytes < merge_bytes_max_)) {
+      gossip::Change& change = batch_.merges.front();
+      bytes += change.bytes->size();
+      charged += change.bytes->size() + sizeof change;
+      ids.push_back(change.id);
+      changesets.push_back(std::move(change.bytes));
+      batch_.merges.pop_front();
+    }
+    storage::CommitEffects effects;
+    const Instant before = Now();
+    auto outcomes = store_->Merge(changesets, &effects);
+    NoteCommit(before);
+    merge_batches_.fetch_add(1, std::memory_order_relaxed);
+    queue_.DoneMerges(charged);
+    if (outcomes.ok()) {
+      TellMerged(*outcomes);
+      TellEffects(std::move(effects));
+    } else if (!store_->broken()) {
+      LogWarning("writer", "merging ", ids.size(),
+                 " changesets failed, trying them alone: ", outcomes.error().ToString());
+      MergeAlone(changesets, ids);
+    } else if (listeners_.on_persist_failed) {
+      listeners_.on_persist_failed(std::move(ids));
+    }
+    CheckBroken();
+  }
+
+  /// A batch failed as a whole: one bad changeset must not take the others with it.
+  void MergeAlone(const std::vector<storage::SharedBytes>& changesets,
+                  const std::vector<ChangeId>& ids) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      storage::CommitEffects effects;
+      auto outcome = store_->Merge(std::span(&changesets[i], 1), &effects);
+      if (outcome.ok()) {
+        TellMerged(*outcome);
+        TellEffects(std::move(effects));
+        continue;
+      }
+      NoteRejected(ids[i], outcome.error().ToString());
+      if (listeners_.on_persist_failed) listeners_.on_persist_failed({ids[i]});
+      if (store_->broken()) return;
+    }
+  }
+
+  void TellMerged(const std::vector<storage::MergeOutcome>& outcomes) {
+    std::vector<ChangeId> persisted, failed;
+    for (const storage::MergeOutcome& outcome : outcomes) {
+      if (outcome.state == storage::MergeState::kRejected) {
+        NoteRejected(outcome.id, outcome.reason);
+        failed.push_back(outcome.id);
+        continue;
+      }
+      if (outcome.state == storage::MergeState::kParked) parked_ = true;
+      persisted.push_back(outcome.id);
+    }
+    merged_.fetch_add(persisted.size(), std::memory_order_relaxed);
+    if (!persisted.empty() && listeners_.on_persisted) {
+      listeners_.on_persisted(std::move(persisted));
+    }
+    if (!failed.empty() && listeners_.on_persist_failed) {
+      listeners_.on_persist_failed(std::move(failed));
+    }
+  }
+
+  void NoteRejected(const ChangeId& id, const std::string& reason) {
+    rejected_.fetch_add(1, std::memory_order_relaxed);
+    const Instant now = Now();
+    if (now < rejected_log_at_) return;
+    rejected_log_at_ = now + kRejectedLogInterval;
+    LogWarning("writer", "changeset ", id.actor.ToString(), "/", id.version,
+               " was not merged: ", reason);
+  }
+
+  // ---- Transfers ----
+
+  void StageOne() {
+    if (batch_.chunks.empty()) return;
+    const WriterQueue::Chunk chunk = std::move(batch_.chunks.front());
+    batch_.chunks.pop_front();
+    queue_.DoneMerges(chunk.bytes->size());
+    const Status staged = store_->StageTransferChunk(chunk.transfer, chunk.number, *chunk.bytes);
+    if (!staged.ok() || !chunk.last) {
+      if (listeners_.on_staged) listeners_.on_staged(chunk.transfer, chunk.number, staged);
+      CheckBroken();
+      return;
+    }
+    storage::CommitEffects effects;
+    const Instant before = Now();
+    const Status merged = store_->MergeTransfer(chunk.transfer, &effects);
+    NoteCommit(before);
+    if (listeners_.on_transfer_merged) {
+      listeners_.on_transfer_merged(chunk.transfer,
+                                    merged.ok() ? Result<crdt::VersionSet>(store_->received())
+                                                : Result<crdt::VersionSet>(Error(merged.error())));
+    }
+    if (merged.ok()) TellEffects(std::move(effects));
+    parked_ = true;  // what the transfer brought may be what a parked change waits for
+    CheckBroken();
+  }
+
+  // ---- Between ----
+
+  void SettleIfDue() {
+    if (!parked_) return;
+    const Instant now = Now();
+    if (now < settle_at_) return;
+    settle_at_ = now + kSettleInterval;
+    storage::CommitEffects effects;
+    const auto settled = store_->SettleParked(&effects);
+    if (settled.ok()) {
+      TellEffects(std::move(effects));
+      parked_ = store_->Stats().parked != 0;
+    } else {
+      LogWarning("writer", "applying parked changes: ", settled.error().ToString());
+    }
+    CheckBroken();
+  }
+
+  void CheckpointIfDue() {
+    const Instant before = Now();
+    const Status status = store_->CheckpointIfDue();
+    NoteCommit(before);
+    if (!status.ok() && !broken_) {
+      LogError("writer", "checkpoint: ", status.error().ToString());
+    }
+    CheckBroken();
+  }
+
+  void TellEffects(storage::CommitEffects effects) {
+    if (!listeners_.on_commit || !ChangedSomething(effects)) return;
+    listeners_.on_commit(std::make_shared<const storage::CommitEffects>(std::move(effects)));
+  }
+
+  void NoteCommit(Instant before) {
+    const auto us = static_cast<uint64_t>(ToUs(Now() - before));
+    if (us > longest_commit_us_.load(std::memory_order_relaxed)) {
+      longest_commit_us_.store(us, std::memory_order_relaxed);
+    }
+  }
+
+  void CheckBroken() {
+    if (broken_ || !store_->broken()) return;
+    broken_ = true;
+    LogError("writer", "the store is broken: the process has to end");
+    if (listeners_.on_fatal) {
+      listeners_.on_fatal(
+          DataLoss("the disk failed during a commit; restart the agent, nothing "
+                   "acknowledged is lost"));
+    }
+  }
+
+  const size_t group_max_, merge_bytes_max_;
+  std::unique_ptr<storage::Store> store_;
+  WriterQueue queue_;
+  Listeners listeners_;
+  std::thread thread_;
+
+  // The writer thread's own.
+  WriterQueue::Batch batch_;
+  ActorId actor_;
+  bool parked_ = true;  // until SettleParked has found none
+  bool broken_ = false;
+  Instant settle_at_{}, rejected_log_at_{};
+
+  std::atomic<bool> busy_{false};
+  std::atomic<int64_t> last_turn_ms_{0};
+  std::atomic<uint64_t> groups_{0}, merge_batches_{0}, merged_{0}, rejected_{0};
+  std::atomic<uint64_t> longest_commit_us_{0};
+};
+
+Writer::Writer(const Config& config, std::unique_ptr<storage::Store> store)
+    : impl_(std::make_unique<Impl>(config, std::move(store))) {}
+Writer::~Writer() { Stop(); }
+
+void Writer::Start(Listeners listeners) { impl_->Start(std::move(listeners)); }
+void Writer::Stop() { impl_->Stop(); }
+
+void Writer::Execute(storage::Transaction transaction, ExecuteDone done) {
+  WriterQueue::Local local{std::move(transaction), std::move(done)};
+  if (auto error = impl_->queue().AddLocal(&local)) local.done(std::move(*error));
+}
+
+bool Writer::Merge(std::vector<gossip::Change> changes) {
+  return impl_->queue().AddMerges(std::move(changes));
+}
+
+bool Writer::StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last) {
+  return impl_->queue().AddChunk({transfer, number, std::move(bytes), last});
+}
+
+void Writer::AbandonTransfers() {
+  Run([](storage::Store& store) {
+    const Status status = store.AbandonTransfers();
+    if (!status.ok()) LogWarning("writer", "dropping staged chunks: ", status.error().ToString());
+  });
+}
+
+void Writer::Run(std::function<void(storage::Store&)> task) {
+  impl_->queue().AddTask(std::move(task));
+}
+
+bool Writer::RunAndWait(std::function<void(storage::Store&)> task) {
+  CHECK(!impl_->OnThread());
+  struct State {
+    std::mutex mutex;
+    std::condition_variable done_changed;
+    bool done = false;
+  } state;
+  const bool added = impl_->queue().AddTask([&](storage::Store& store) {
+    task(store);
+    const std::lock_guard lock(state.mutex);
+    state.done = true;
+    state.done_changed.notify_one();  // under the lock: the waiter owns the state
+  });
+  if (!added) return false;
+  std::unique_lock lock(state.mutex);
+  state.done_changed.wait(lock, [&] { return state.done; });
+  return true;
+}
+
+Writer::Stats Writer::stats() const { return impl_->stats(); }
+int64_t Writer::LastTurnMs() const { return impl_->LastTurnMs(); }
+
+}  // namespace patina::agent

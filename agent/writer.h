@@ -1,0 +1,72 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "agent/config.h"
+#include "gossip/messages.h"
+#include "storage/store.h"
+
+namespace patina::agent {
+
+/// The writer thread: owns the Store. Others hand it work through a bounded queue; it takes what is queued,
+/// runs local transactions as one group commit and changesets from peers as one batch, and tells the
+/// listeners after each commit. Construct, Start, use from any thread, Stop.
+class Writer {
+ public:
+  /// What the others hear, on the writer thread; they must not block.
+  struct Listeners {
+    /// Own transactions that are durable, in version order.
+    std::function<void(std::vector<gossip::Change>)> on_local_commit;
+    std::function<void(std::vector<ChangeId>)> on_persisted;
+    std::function<void(std::vector<ChangeId>)> on_persist_failed;
+    /// After each commit that changed something, in commit order.
+    std::function<void(std::shared_ptr<const storage::CommitEffects>)> on_commit;
+    std::function<void(uint64_t transfer, uint64_t number, Status)> on_staged;
+    std::function<void(uint64_t transfer, Result<crdt::VersionSet> received)> on_transfer_merged;
+    std::function<void(ActorId)> on_actor;  // the process has minted its actor
+    /// The store is broken (disk): the process has to end.
+    std::function<void(Error)> on_fatal;
+  };
+
+  Writer(const Config& config, std::unique_ptr<storage::Store> store);
+  ~Writer();
+
+  void Start(Listeners listeners);
+  /// Finishes what is queued, checkpoints, closes, joins. Later calls are refused.
+  void Stop();
+
+  using ExecuteDone = std::function<void(Result<storage::Committed>)>;
+  /// done is called once, on the writer thread, or at once on the caller's with RESOURCE_EXHAUSTED (queue
+  /// full) or UNAVAILABLE (stopping).
+  void Execute(storage::Transaction transaction, ExecuteDone done);
+
+  /// False when the queue is full: nothing was taken.
+  bool Merge(std::vector<gossip::Change> changes);
+  bool StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last);
+  void AbandonTransfers();
+
+  /// Runs on the writer thread between commits, for what must see or touch the store (status, verify,
+  /// checkpoint before a transfer, effect tables). Never refused before Stop.
+  void Run(std::function<void(storage::Store&)> task);
+  /// The same, and waits for it; not from the writer thread. False if stopping: it did not run.
+  bool RunAndWait(std::function<void(storage::Store&)> task);
+
+  struct Stats {
+    uint64_t queued_transactions = 0, queued_bytes = 0, refused = 0, groups = 0, merge_batches = 0;
+    uint64_t longest_commit_us = 0;
+    uint64_t merged = 0, merge_rejected = 0, merges_refused = 0;
+  };
+  Stats stats() const;
+  /// Steady milliseconds when the thread last came round, for the watchdog; busy is false when it waits.
+  int64_t LastTurnMs() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace patina::agent

@@ -1,0 +1,131 @@
+#include "agent/agent.h"
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "patina/v1/admin.grpc.pb.h"
+#include "patina/v1/state.grpc.pb.h"
+#include "tests/agent/agent_test_util.h"
+
+namespace patina::agent {
+namespace {
+
+class AgentTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Agent> StartAgent(const std::string& name, std::vector<std::string> seeds = {}) {
+    folders_.push_back(std::make_unique<TestFolder>());
+    return StartIn(name, folders_.back()->path(), std::move(seeds));
+  }
+  std::unique_ptr<Agent> StartIn(const std::string& name, const std::string& folder,
+                                 std::vector<std::string> seeds) {
+    auto agent = Agent::Start(ConfigIn(name, folder, std::move(seeds)));
+    EXPECT_TRUE(agent.ok()) << (agent.ok() ? "" : agent.error().message);
+    return agent.ok() ? *std::move(agent) : nullptr;
+  }
+  static Config ConfigIn(const std::string& name, const std::string& folder,
+                         std::vector<std::string> seeds) {
+    std::ofstream(folder + "/schema.sql") << kTestSchema;
+    Config config = TestConfig(name, folder);
+    config.schema.paths = {folder + "/schema.sql"};
+    config.gossip.seeds = std::move(seeds);
+    return config;
+  }
+
+  static std::unique_ptr<v1::State::Stub> StateOf(const Agent& agent) {
+    return v1::State::NewStub(
+        grpc::CreateChannel(agent.api_addresses().at(0), grpc::InsecureChannelCredentials()));
+  }
+  static grpc::Status Execute(v1::State::Stub& state, const std::string& sql) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    v1::ExecuteRequest request;
+    request.add_statements()->set_sql(sql);
+    v1::ExecuteResponse response;
+    return state.Execute(&context, request, &response);
+  }
+  static int64_t CountRows(v1::State::Stub& state) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    v1::QueryRequest request;
+    request.mutable_statement()->set_sql("SELECT count(*) FROM machines");
+    auto reader = state.Query(&context, request);
+    v1::QueryResponse response;
+    int64_t count = -1;
+    while (reader->Read(&response)) {
+      if (response.rows_size() > 0) count = response.rows(0).values(0).integer();
+    }
+    return reader->Finish().ok() ? count : -1;
+  }
+  static v1::VerifyResponse Verify(const Agent& agent) {
+    auto admin = v1::Admin::NewStub(
+        grpc::CreateChannel(agent.api_addresses().at(0), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    v1::VerifyResponse response;
+    EXPECT_TRUE(admin->Verify(&context, v1::VerifyRequest(), &response).ok());
+    return response;
+  }
+
+  std::vector<std::unique_ptr<TestFolder>> folders_;
+};
+
+TEST_F(AgentTest, ThreeAgentsConvergeAndVerifyEqual) {
+  const auto a = StartAgent("a");
+  ASSERT_NE(a, nullptr);
+  const auto b = StartAgent("b", {a->gossip_address()});
+  const auto c = StartAgent("c", {a->gossip_address()});
+  ASSERT_TRUE(b && c);
+  const auto at_a = StateOf(*a), at_b = StateOf(*b), at_c = StateOf(*c);
+  for (int i = 0; i < 30; ++i) {
+    auto& state = *(i % 3 == 0 ? at_a : i % 3 == 1 ? at_b : at_c);
+    const grpc::Status status =
+        Execute(state, StrCat("INSERT INTO machines(id) VALUES('m", i, "')"));
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+  EXPECT_TRUE(Eventually(
+      [&] { return CountRows(*at_a) == 30 && CountRows(*at_b) == 30 && CountRows(*at_c) == 30; }));
+  EXPECT_TRUE(Eventually([&] {
+    const auto response = Verify(*b);
+    return response.equal() && response.nodes_size() == 3;
+  }));
+}
+
+TEST_F(AgentTest, WhatWasWrittenIsThereAfterARestart) {
+  auto agent = StartAgent("a");
+  ASSERT_NE(agent, nullptr);
+  ASSERT_TRUE(Execute(*StateOf(*agent), "INSERT INTO machines(id) VALUES('m1')").ok());
+  agent->Stop();
+  agent.reset();
+  agent = StartIn("a", folders_.back()->path(), {});
+  ASSERT_NE(agent, nullptr);
+  EXPECT_EQ(CountRows(*StateOf(*agent)), 1);
+}
+
+TEST_F(AgentTest, TwoAgentsDoNotShareAFolder) {
+  const auto agent = StartAgent("a");
+  ASSERT_NE(agent, nullptr);
+  const auto second = Agent::Start(ConfigIn("b", folders_.back()->path(), {}));
+  ASSERT_FALSE(second.ok());
+  EXPECT_NE(second.error().message.find("in use by another agent"), std::string::npos)
+      << second.error().message;
+}
+
+TEST_F(AgentTest, RequestStopWakesWhoeverWaitsForTheEnd) {
+  const auto agent = StartAgent("a");
+  ASSERT_NE(agent, nullptr);
+  auto ended = std::async(std::launch::async, [&] { return agent->WaitForFatal(); });
+  agent->RequestStop();
+  EXPECT_TRUE(ended.get().ok());
+}
+
+TEST_F(AgentTest, AMissingSchemaIsAnErrorAndLeavesNothingRunning) {
+  TestFolder folder;
+  Config config = TestConfig("a", folder.path());
+  config.schema.paths = {folder.path() + "/nothing.sql"};
+  EXPECT_FALSE(Agent::Start(config).ok());
+}
+
+}  // namespace
+}  // namespace patina::agent

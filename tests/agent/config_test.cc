@@ -1,0 +1,126 @@
+#include "agent/config.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "agent/config_keys.h"
+
+namespace patina::agent {
+namespace {
+
+std::string ErrorOf(std::string_view toml, const std::vector<std::string>& environment = {}) {
+  const auto config = ParseConfig(toml, "patina.toml", environment);
+  return config.ok() ? "" : config.error().message;
+}
+
+TEST(ConfigTest, DefaultsNeedNoFile) {
+  const auto config = ParseConfig("", "", {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_FALSE(config->node.name.empty());
+  EXPECT_EQ(config->gossip.advertise, "127.0.0.1:7400");
+  EXPECT_EQ(config->api.advertise, "127.0.0.1:7401");
+  EXPECT_EQ(config->gossip_core.cluster, "patina");
+  EXPECT_FALSE(config->fault_injection);
+}
+
+TEST(ConfigTest, EverySectionIsRead) {
+  const auto config = ParseConfig(R"(
+[node]
+name = "fra-1"
+region = "fra"
+data_dir = "/tmp/x"
+[schema]
+paths = ["/etc/patina/schema", "b.sql"]
+[gossip]
+listen = "[fdaa::1]:7400"
+advertise = "[fdaa::2]:7400"
+seeds = ["fra-2.mesh:7400"]
+cluster = "prod"
+[api]
+listen = ["127.0.0.1:0"]
+[limits]
+max_clock_skew_ms = 250
+probe_interval_ms = 200
+probe_timeout_ms_min = 20
+readers = 2
+[storage]
+synchronous = "full"
+[log]
+level = "debug"
+)",
+                                  "patina.toml", {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->node.name, "fra-1");
+  EXPECT_EQ(config->schema.paths.size(), 2u);
+  EXPECT_EQ(config->gossip.advertise, "[fdaa::2]:7400");
+  EXPECT_EQ(config->gossip_core.cluster, "prod");
+  EXPECT_EQ(config->store.max_clock_skew_ms, 250);
+  EXPECT_EQ(config->gossip_core.probe_interval, std::chrono::milliseconds(200));
+  EXPECT_EQ(config->readers, 2u);
+  EXPECT_TRUE(config->full_sync);
+  EXPECT_EQ(config->log_level, "debug");
+}
+
+TEST(ConfigTest, AnUnknownKeyIsNamedWithItsPlaceAndTheNearestOne) {
+  EXPECT_EQ(ErrorOf("[node]\nname = \"a\"\nregoin = \"fra\"\n"),
+            "patina.toml:3:1: unknown key \"regoin\" in [node]; did you mean \"region\"?");
+  EXPECT_EQ(ErrorOf("\n[limits]\n  raeders = 3\n"),
+            "patina.toml:3:3: unknown key \"raeders\" in [limits]; did you mean \"readers\"?");
+}
+
+TEST(ConfigTest, AnUnknownSectionIsNamedWithItsPlace) {
+  const std::string error = ErrorOf("[nodes]\nname = \"a\"\n");
+  EXPECT_TRUE(error.starts_with("patina.toml:1:")) << error;
+  EXPECT_NE(error.find("did you mean \"node\"?"), std::string::npos) << error;
+}
+
+TEST(ConfigTest, WrongTypesAndRangesAreNamedWithTheirPlace) {
+  EXPECT_EQ(ErrorOf("[node]\nname = 7\n"), "patina.toml:2:8: node.name must be a string");
+  EXPECT_EQ(ErrorOf("[limits]\nreaders = \"many\"\n"),
+            "patina.toml:2:11: limits.readers must be a whole number");
+  EXPECT_EQ(ErrorOf("[limits]\nreaders = 0\n"),
+            "patina.toml:2:11: limits.readers must be within 1..256");
+  EXPECT_EQ(ErrorOf("[schema]\npaths = [\"a\", 1]\n"),
+            "patina.toml:2:15: schema.paths must be a list of strings");
+  EXPECT_EQ(
+      ErrorOf("[storage]\nsynchronous = \"off\"\n"),
+      "patina.toml:2:15: storage.synchronous must be one of \"normal\", \"full\", not \"off\"");
+}
+
+TEST(ConfigTest, SyntaxErrorsHaveAPlace) {
+  EXPECT_TRUE(ErrorOf("[node]\nname = \n").starts_with("patina.toml:2:"))
+      << ErrorOf("[node]\nname = \n");
+}
+
+TEST(ConfigTest, WhatDoesNotFitTogetherIsRefused) {
+  EXPECT_NE(ErrorOf("[gossip]\nlisten = \"host:7400\"\n"), "");
+  EXPECT_NE(ErrorOf("[gossip]\nseeds = [\"fra-2\"]\n"), "");
+  EXPECT_NE(ErrorOf("[node]\nname = \"a b\"\n"), "");
+  EXPECT_NE(ErrorOf("[limits]\nsuspicion_ms_min = 9000\n"), "");
+  EXPECT_NE(ErrorOf("[limits]\nframe_bytes_max = 100000\n"), "");
+}
+
+TEST(ConfigTest, TheEnvironmentOverridesTheFile) {
+  const auto config = ParseConfig("[node]\nname = \"a\"\n", "patina.toml",
+                                  {"PATINA_NODE_NAME=b", "PATINA_GOSSIP_SEEDS=x:1, y:2",
+                                   "PATINA_LIMITS_READERS=7", "PATINA_API=unix:/x", "HOME=/root"});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->node.name, "b");
+  EXPECT_EQ(config->gossip.seeds, (std::vector<std::string>{"x:1", "y:2"}));
+  EXPECT_EQ(config->readers, 7u);
+  EXPECT_EQ(ErrorOf("", {"PATINA_LIMITS_READERS=x"}),
+            "PATINA_LIMITS_READERS: limits.readers must be a whole number");
+}
+
+TEST(ConfigTest, KeysAreUniqueAndEachCanBeSet) {
+  Config config;
+  std::set<std::string> names;
+  for (const ConfigKey& key : ConfigKeys(&config)) {
+    EXPECT_TRUE(names.insert(EnvironmentName(key)).second) << key.name;
+  }
+  EXPECT_GT(names.size(), 60u);
+}
+
+}  // namespace
+}  // namespace patina::agent
