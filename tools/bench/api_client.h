@@ -1,0 +1,83 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "crdt/value.h"
+#include "tools/command.h"
+
+namespace grpc {
+class Channel;
+}
+namespace patina::v1 {
+class ExecuteRequest;
+class ExecuteResponse;
+class StatusResponse;
+}  // namespace patina::v1
+
+namespace patina::tools::bench {
+
+inline constexpr Duration kCallDeadline = std::chrono::seconds(30);
+
+/// What a call does while nothing listens at the address.
+enum class WhenAway {
+  kFail,  // UNAVAILABLE, at once
+  /// Wait until the deadline. Whoever asks again and again needs this: gRPC's blocking calls drive
+  /// the connecting only while one of them waits; between calls that fail at once it looks every 5
+  /// s.
+  kWait,
+};
+
+/// One connection, not shared with other clients in this process, to one agent. Any thread.
+class ApiClient {
+ public:
+  /// Connects in the background.
+  ApiClient(const CommandContext& context, const std::string& address,
+            WhenAway when_away = WhenAway::kFail);
+  ~ApiClient();
+  ApiClient(const ApiClient&) = delete;
+  ApiClient& operator=(const ApiClient&) = delete;
+
+  const std::string& address() const;
+  const std::string& token() const;
+  std::shared_ptr<grpc::Channel> channel() const;
+
+  Status Execute(const v1::ExecuteRequest& request, v1::ExecuteResponse* response,
+                 Duration deadline = kCallDeadline);
+  /// All rows of the answer.
+  Result<std::vector<crdt::Row>> Query(const std::string& sql, Duration deadline = kCallDeadline);
+  Status GetStatus(v1::StatusResponse* response, Duration deadline = kCallDeadline);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One unary Execute after another, as one client would. run_next fills the next request, or says
+/// false to end; on_answer hears of each. Both are called on gRPC's threads, never at the same
+/// time.
+class ExecuteLoop {
+ public:
+  using RunNext = std::function<bool(v1::ExecuteRequest*)>;
+  using OnAnswer = std::function<void(const Status&, Duration took)>;
+
+  ExecuteLoop(ApiClient& client, RunNext run_next, OnAnswer on_answer,
+              std::function<void()> on_end);
+  ~ExecuteLoop();  // after on_end
+  void Start();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One client per address.
+std::vector<std::unique_ptr<ApiClient>> ConnectAll(const CommandContext& context,
+                                                   const std::vector<std::string>& addresses,
+                                                   WhenAway when_away = WhenAway::kFail);
+
+}  // namespace patina::tools::bench
