@@ -1,0 +1,265 @@
+#include "tests/process/fleet.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string_view>
+
+#include "base/check.h"
+
+extern char** environ;  // NOLINT: POSIX says so
+
+namespace patina::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kPollMs = 10;
+
+/// A socket bound to 127.0.0.1; -1 when the port is taken.
+int BoundSocket(int type, uint16_t port) {
+  const int handle = ::socket(AF_INET, type | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  if (::bind(handle, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return handle;
+  ::close(handle);
+  return -1;
+}
+
+uint16_t PortOf(int handle) {
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  CHECK(::getsockname(handle, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  return ntohs(address.sin_port);
+}
+
+std::vector<nlohmann::json> JsonLines(const std::string& text) {
+  std::vector<nlohmann::json> objects;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
+    if (object.is_object()) objects.push_back(std::move(object));
+  }
+  return objects;
+}
+
+std::string Local(int port) { return "127.0.0.1:" + std::to_string(port); }
+
+}  // namespace
+
+bool Eventually(const std::function<bool()>& condition, Duration deadline) {
+  const SystemClock clock;
+  const Instant end = clock.Now() + deadline;
+  while (!condition()) {
+    if (clock.Now() >= end) return false;
+    ::poll(nullptr, 0, kPollMs);  // other processes need the processor
+  }
+  return true;
+}
+
+int FreePort() {
+  while (true) {
+    const int tcp = BoundSocket(SOCK_STREAM, 0);
+    CHECK(tcp >= 0);
+    const uint16_t port = PortOf(tcp);
+    const int udp = BoundSocket(SOCK_DGRAM, port);
+    ::close(tcp);
+    if (udp < 0) continue;
+    ::close(udp);
+    return port;
+  }
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::string name = (fs::temp_directory_path() / "patina-test-XXXXXX").string();
+  CHECK(::mkdtemp(name.data()) != nullptr);
+  path_ = name;
+}
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+Process::Process(const std::vector<std::string>& arguments, const std::string& out_file,
+                 const std::string& error_file) {
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  const auto redirect = [&actions](int handle, const std::string& file) {
+    const char* path = file.empty() ? "/dev/null" : file.c_str();
+    posix_spawn_file_actions_addopen(&actions, handle, path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+  };
+  redirect(1, out_file);
+  redirect(2, error_file);
+  std::vector<std::string> words = {PATINA_BINARY};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  CHECK(::posix_spawn(&pid_, PATINA_BINARY, &actions, nullptr, pointers.data(), environ) == 0);
+  posix_spawn_file_actions_destroy(&actions);
+}
+
+Process::~Process() {
+  if (!running()) return;
+  Signal(SIGKILL);
+  Wait();
+}
+
+void Process::Signal(int signal) {
+  if (!exit_code_) ::kill(pid_, signal);
+}
+
+bool Process::running() {
+  if (exit_code_) return false;
+  int status = 0;
+  if (::waitpid(pid_, &status, WNOHANG) != pid_) return true;
+  exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return false;
+}
+
+std::optional<int> Process::Wait(Duration deadline) {
+  Eventually([this] { return !running(); }, deadline);
+  return exit_code_;
+}
+
+RunResult RunPatina(const std::vector<std::string>& arguments, Duration deadline) {
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out";
+  const std::string error = folder.path() / "error";
+  Process process(arguments, out, error);
+  RunResult result;
+  result.exit_code = process.Wait(deadline).value_or(-1);
+  result.out = ReadFile(out);
+  result.error = ReadFile(error);
+  return result;
+}
+
+std::string ReadFile(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+void WriteFile(const fs::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+TestAgent::TestAgent(const fs::path& folder, const std::string& name, const Options& options)
+    : name_(name),
+      folder_(folder),
+      data_(folder / name),
+      gossip_port_(FreePort()),
+      api_port_(FreePort()),
+      gossip_(Local(gossip_port_)),
+      api_(Local(api_port_)),
+      fault_injection_(options.fault_injection) {
+  fs::create_directories(data_);
+  const std::string seeds = options.seed.empty() ? "" : "\"" + options.seed + "\"";
+  WriteFile(folder_ / (name_ + ".toml"),
+            "[node]\nname = \"" + name_ + "\"\nregion = \"" + name_.substr(0, 1) +
+                "\"\ndata_dir = \"" + data_.string() + "\"\n[schema]\npaths = [\"" +
+                PATINA_SOURCE_DIR + "/fleet/schema.sql\"]\n[gossip]\nlisten = \"" + gossip_ +
+                "\"\nseeds = [" + seeds + "]\ncluster = \"" + options.cluster +
+                "\"\n[api]\nlisten = [\"" + api_ + "\"]\n");
+}
+
+void TestAgent::Start() {
+  std::vector<std::string> arguments = {"agent", "--config", folder_ / (name_ + ".toml")};
+  if (fault_injection_) arguments.push_back("--fault-injection");
+  const std::string log = folder_ / (name_ + ".log");
+  process_ = std::make_unique<Process>(arguments, log, log);
+  const bool ready = Eventually(
+      [this] {
+        return !process_->running() || RunPatina({"status", "--api", api_}).exit_code == 0;
+      },
+      std::chrono::seconds(20));
+  ASSERT_TRUE(ready && process_->running()) << name_ << " did not start:\n" << this->log();
+}
+
+void TestAgent::Kill() {
+  process_->Signal(SIGKILL);
+  process_->Wait();
+}
+
+std::optional<int> TestAgent::Stop() {
+  process_->Signal(SIGTERM);
+  return process_->Wait();
+}
+
+std::string TestAgent::log() const { return ReadFile(folder_ / (name_ + ".log")); }
+
+RunResult TestAgent::Exec(const std::vector<std::string>& sql_and_parameters) const {
+  std::vector<std::string> arguments = {"exec", "--api", api_};
+  arguments.insert(arguments.end(), sql_and_parameters.begin(), sql_and_parameters.end());
+  return RunPatina(arguments);
+}
+
+std::string TestAgent::QueryCell(const std::string& sql) const {
+  const RunResult result = RunPatina({"query", "--api", api_, "--format", "json", sql});
+  const std::vector<nlohmann::json> rows = JsonLines(result.out);
+  if (result.exit_code != 0 || rows.empty() || rows[0].empty()) return result.error;
+  const nlohmann::json& cell = rows[0].begin().value();
+  return cell.is_string() ? cell.get<std::string>() : cell.dump();
+}
+
+std::vector<std::string> TestAgent::AliveMembers() const {
+  std::vector<std::string> names;
+  for (const auto& member :
+       JsonLines(RunPatina({"members", "--api", api_, "--format", "json"}).out)) {
+    if (member.value("state", "") == "alive") names.push_back(member.value("name", ""));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TestFleet::TestFleet(size_t agents) {
+  for (size_t i = 0; i < agents; ++i) Add();
+  std::vector<std::string> names;
+  for (const auto& agent : agents_) names.push_back(agent->name());
+  for (const auto& agent : agents_) {
+    EXPECT_TRUE(Eventually([&] { return agent->AliveMembers() == names; })) << agent->log();
+  }
+}
+
+TestAgent& TestFleet::Add(const TestAgent::Options& options) {
+  const std::string name = std::string(1, static_cast<char>('a' + agents_.size())) + "-1";
+  agents_.push_back(std::make_unique<TestAgent>(folder_.path(), name, options));
+  agents_.back()->Start();
+  return *agents_.back();
+}
+
+TestAgent& TestFleet::Add() {
+  TestAgent::Options options;
+  if (!agents_.empty()) options.seed = agents_[0]->gossip();
+  return Add(options);
+}
+
+std::string TestFleet::apis() const {
+  std::string apis;
+  for (const auto& agent : agents_) apis += (apis.empty() ? "" : ",") + agent->api();
+  return apis;
+}
+
+RunResult TestFleet::WaitEqual(const std::vector<std::string>& more) const {
+  std::vector<std::string> arguments = {"bench", "wait-equal", "--agents",
+                                        apis(),  "--timeout",  "20"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return RunPatina(arguments);
+}
+
+}  // namespace patina::test

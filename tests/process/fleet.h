@@ -1,0 +1,131 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+
+// Real `patina` processes for tests: started and driven as a user would. One thread.
+
+namespace patina::test {
+
+/// Asks again and again until it is true (then true) or the deadline passes (then false).
+bool Eventually(const std::function<bool()>& condition,
+                Duration deadline = std::chrono::seconds(10));
+
+/// A free TCP and UDP port on 127.0.0.1.
+int FreePort();
+
+/// A folder that is gone with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// One `patina` process. The destructor kills it.
+class Process {
+ public:
+  /// Output and errors go to the files; an empty name discards them.
+  Process(const std::vector<std::string>& arguments, const std::string& out_file,
+          const std::string& error_file);
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void Signal(int signal);
+  /// Its exit code, or 128 + the signal that ended it; nothing if it still runs at the deadline.
+  std::optional<int> Wait(Duration deadline = std::chrono::seconds(10));
+  bool running();
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<int> exit_code_;
+};
+
+struct RunResult {
+  int exit_code = -1;  // -1: it did not end in time
+  std::string out, error;
+};
+
+/// `patina arguments…`, to its end.
+RunResult RunPatina(const std::vector<std::string>& arguments,
+                    Duration deadline = std::chrono::seconds(30));
+
+std::string ReadFile(const std::filesystem::path& path);
+void WriteFile(const std::filesystem::path& path, const std::string& text);
+
+/// One agent with its configuration and data; it may be killed and started again.
+class TestAgent {
+ public:
+  struct Options {
+    std::string cluster = "test";
+    std::string seed;  // gossip address
+    bool fault_injection = false;
+  };
+  TestAgent(const std::filesystem::path& folder, const std::string& name, const Options& options);
+
+  /// Starts and waits until the API answers; a test failure with the log if it does not.
+  void Start();
+  void Kill();
+  /// SIGTERM; the exit code.
+  std::optional<int> Stop();
+  bool running() { return process_ != nullptr && process_->running(); }
+
+  const std::string& name() const { return name_; }
+  const std::string& api() const { return api_; }
+  const std::string& gossip() const { return gossip_; }
+  int api_port() const { return api_port_; }
+  int gossip_port() const { return gossip_port_; }
+  const std::filesystem::path& data() const { return data_; }
+  std::string log() const;
+
+  /// One transaction; its exit code is 0 when acknowledged.
+  RunResult Exec(const std::vector<std::string>& sql_and_parameters) const;
+  /// The first cell of the answer as text, or the error.
+  std::string QueryCell(const std::string& sql) const;
+  /// Names of the members it believes to be alive, sorted.
+  std::vector<std::string> AliveMembers() const;
+
+ private:
+  const std::string name_;
+  const std::filesystem::path folder_, data_;
+  const int gossip_port_, api_port_;
+  const std::string gossip_, api_;
+  const bool fault_injection_;
+  std::unique_ptr<Process> process_;
+};
+
+/// Agents a-1, b-1, c-1 … of one cluster, each with the first as its seed.
+class TestFleet {
+ public:
+  explicit TestFleet(size_t agents);
+
+  TestAgent& operator[](size_t i) { return *agents_[i]; }
+  size_t size() const { return agents_.size(); }
+  TestAgent& Add(const TestAgent::Options& options);
+  TestAgent& Add();
+  const std::filesystem::path& folder() const { return folder_.path(); }
+  /// API addresses of all, with commas.
+  std::string apis() const;
+  /// `patina bench wait-equal` over all.
+  RunResult WaitEqual(const std::vector<std::string>& more = {}) const;
+
+ private:
+  const TemporaryFolder folder_;
+  std::vector<std::unique_ptr<TestAgent>> agents_;
+};
+
+}  // namespace patina::test

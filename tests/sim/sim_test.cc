@@ -1,0 +1,51 @@
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "tests/sim/scenario.h"
+#include "tests/sim/simulator.h"
+
+namespace patina::sim {
+namespace {
+
+SimResult RunOne(const std::string& scenario, uint64_t seed, int nodes) {
+  SetLogLevel(LogLevel::kError);
+  SimOptions options;
+  options.scenario = scenario;
+  options.seed = seed;
+  options.nodes = nodes;
+  SimResult result = RunSimulation(options);
+  EXPECT_TRUE(result.ok) << result.failure << "\nreplay: " << result.replay;
+  return result;
+}
+
+TEST(SimTest, FiftyNodesConvergeAfterMixedFaults) {
+  const SimResult result = RunOne("mixed", 1, 50);
+  EXPECT_GT(result.acknowledged, 100u);
+}
+
+TEST(SimTest, TheSameSeedGivesTheSameTraceTwice) {
+  const SimResult first = RunOne("mixed", 7, 12);
+  const SimResult second = RunOne("mixed", 7, 12);
+  EXPECT_EQ(first.trace_hash, second.trace_hash);
+  EXPECT_EQ(first.events, second.events);
+  const SimResult other = RunOne("mixed", 8, 12);
+  EXPECT_NE(first.trace_hash, other.trace_hash);
+}
+
+TEST(SimTest, EachScenarioConverges) {
+  for (const std::string& name : ScenarioNames()) RunOne(name, 3, 12);
+}
+
+TEST(SimTest, ACalmClusterSendsOneCopyPerNode) {
+  const SimResult result = RunOne("calm", 5, 20);
+  EXPECT_LE(result.copies_per_change, 1.05);
+  EXPECT_LE(result.healed_after, std::chrono::seconds(1));
+}
+
+TEST(SimTest, WithAShortLogWhoWasAwayIsBroughtBackByTransfers) {
+  const SimResult result = RunOne("transfer", 2, 12);
+  EXPECT_GT(result.transfers, 0u);
+}
+
+}  // namespace
+}  // namespace patina::sim
