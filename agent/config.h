@@ -42,7 +42,7 @@ struct Config {
   size_t writer_queue_transactions_max = 10'000;
   size_t writer_queue_bytes_max = 64u << 20;
   size_t group_commit_transactions_max = 256;
-  size_t merge_batch_bytes_max = 4u << 20;
+  size_t merge_batch_bytes_max = 1u << 20;
   size_t readers = 4;
   size_t reader_queue_max = 1'000;
   size_t peer_queue_bytes_max = 32u << 20;   // waiting to be sent to one peer, per lane

@@ -7,11 +7,16 @@
 #include <utility>
 
 #include "agent/asio_util.h"
+#include "agent/coalescer.h"
 #include "agent/net_core.h"
 #include "base/log.h"
+#include "base/thread_checker.h"
 
 namespace patina::agent {
 namespace {
+
+constexpr std::chrono::microseconds kFreshWindow{1'000};
+constexpr std::chrono::microseconds kPersistedWindow{3'000};
 
 /// The way onto the loop for threads that may outlive it: after Shut nothing passes.
 class Door {
@@ -60,6 +65,7 @@ class Net::Impl {
   void Start(Writer* writer, ReaderPool* readers) {
     core_->NoteTurn();
     thread_ = std::thread([this, writer, readers] {
+      NameThread("net");
       core_->Start(
           writer, readers,
           [this, door = door_](std::function<void()> task) {
@@ -91,6 +97,16 @@ class Net::Impl {
 
   /// With answers for callers: false if it will never run.
   bool TryPost(std::function<void()> task) { return door_->Post(Wrapped(std::move(task))); }
+
+  /// Fresh changes: the first at once, then at most one batch a window.
+  void OnLocalCommit(std::vector<gossip::Change> changes) {
+    if (fresh_.Add(std::move(changes))) Post([this] { fresh_.Turn(); });
+  }
+
+  /// What the writer has made durable: gossip only has to know before it next compares sets.
+  void OnPersisted(std::vector<ChangeId> ids) {
+    if (persisted_.Add(std::move(ids))) Post([this] { persisted_.Turn(); });
+  }
 
   NetCore& core() { return *core_; }
   const Config& config() const { return config_; }
@@ -141,6 +157,15 @@ class Net::Impl {
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
   asio::steady_timer leave_timer_{io_};
+  Coalescer<gossip::Change> fresh_{io_, kFreshWindow, [this](std::vector<gossip::Change> changes) {
+                                     core_->Node().OnLocalCommit(std::move(changes), core_->now(),
+                                                                 core_->out());
+                                     core_->OnTurn();
+                                   }};
+  Coalescer<ChangeId> persisted_{io_, kPersistedWindow, [this](std::vector<ChangeId> ids) {
+                                   core_->Node().OnPersisted(ids, core_->now(), core_->out());
+                                   core_->OnTurn();
+                                 }};
   std::shared_ptr<Door> door_;
   std::unique_ptr<NetCore> core_;
   InquiryHandler handler_;
@@ -170,15 +195,11 @@ void Net::Stop() { impl_->Stop(); }
 Endpoint Net::advertised() const { return impl_->advertised(); }
 
 void Net::OnLocalCommit(std::vector<gossip::Change> changes) {
-  impl_->Post([core = &impl_->core(), changes = std::move(changes)]() mutable {
-    core->Node().OnLocalCommit(std::move(changes), core->now(), core->out());
-  });
+  impl_->OnLocalCommit(std::move(changes));
 }
 
 void Net::OnPersisted(std::vector<ChangeId> ids) {
-  impl_->Post([core = &impl_->core(), ids = std::move(ids)] {
-    core->Node().OnPersisted(ids, core->now(), core->out());
-  });
+  impl_->OnPersisted(std::move(ids));
 }
 
 void Net::OnPersistFailed(std::vector<ChangeId> ids) {

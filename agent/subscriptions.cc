@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/thread_checker.h"
 
 namespace patina::agent {
 namespace {
@@ -62,7 +63,10 @@ class Subscriptions::Impl {
           writer_->RunAndWait(
               [&](storage::Store& store) { store.SetEffectTables(std::move(wanted)); });
         });
-    thread_ = std::thread([this] { Loop(); });
+    thread_ = std::thread([this] {
+      NameThread("subscribe");
+      Loop();
+    });
     return OkStatus();
   }
 
@@ -73,13 +77,16 @@ class Subscriptions::Impl {
     }
     wake_.notify_all();
     if (thread_.joinable()) thread_.join();
+    // The store's connection is to be the last one: only that one removes the write-ahead log.
+    engine_.reset();
+    reader_.reset();
   }
 
   void OnCommit(Effects effects) {
     bool wake = false;
     {
       const std::lock_guard lock(mutex_);
-      if (stopping_) return;
+      if (stopping_ || idle_) return;
       commit_bytes_ += BytesOf(*effects);
       commits_.push_back(std::move(effects));
       if (commits_.size() > commits_max_ || commit_bytes_ > bytes_max_) {
@@ -99,6 +106,7 @@ class Subscriptions::Impl {
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) return false;
+      idle_ = false;
       tasks_.push_back(std::move(task));
       wake = std::exchange(sleeping_, false);
     }
@@ -129,6 +137,7 @@ class Subscriptions::Impl {
       const Instant now = clock_.Now();
       if (now >= engine_->NextDeadline()) engine_->Tick(now);
       KeepStats(now);
+      NoteIdle();
     }
     // Whoever still waits for an answer gets one, so that nobody waits for ever.
     {
@@ -157,6 +166,14 @@ class Subscriptions::Impl {
     return false;
   }
 
+  /// Nobody subscribes: commits need not wake this thread. A subscription begins with a task, and takes its
+  /// snapshot after commits count again.
+  void NoteIdle() {
+    if (engine_->Stats().queries > 0) return;
+    const std::lock_guard lock(mutex_);
+    idle_ = tasks_.empty();
+  }
+
   void KeepStats(Instant now) {
     if (now < stats_at_) return;
     stats_at_ = now + kStatsInterval;
@@ -168,6 +185,7 @@ class Subscriptions::Impl {
   const subscribe::EngineLimits limits_;
   const storage::Schema schema_;
   const size_t commits_max_, bytes_max_;
+  bool idle_ = true;  // guarded
   Writer* const writer_;
   SystemClock clock_;
   std::unique_ptr<storage::Reader> reader_;

@@ -9,6 +9,7 @@
 #include "agent/writer_queue.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/thread_checker.h"
 
 namespace patina::agent {
 namespace {
@@ -37,7 +38,10 @@ class Writer::Impl {
   void Start(Listeners listeners) {
     listeners_ = std::move(listeners);
     actor_ = store_->actor();
-    thread_ = std::thread([this] { Loop(); });
+    thread_ = std::thread([this] {
+      NameThread("writer");
+      Loop();
+    });
   }
 
   void Stop() {

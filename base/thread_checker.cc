@@ -1,6 +1,10 @@
 #include "base/thread_checker.h"
 
+#include <pthread.h>
+
 namespace patina {
+
+void NameThread(const char* name) { pthread_setname_np(pthread_self(), name); }
 
 bool ThreadChecker::IsCurrent() const {
   std::thread::id none;

@@ -32,7 +32,7 @@ def _transactions(root, folder, runs, _rows):
                                 "one-row transactions, 1 client", "tx/s",
                                 [value["transactions_per_s"] for value in values],
                                 "higher", target, baseline))
-            found.append(Figure(f"the same, p99 with {clients} clients", "ms",
+            found.append(Figure(f"the same, p99 ({clients})", "ms",
                                 [value["p99_ms"] for value in values], "lower"))
             cluster.wait_equal()
     return found

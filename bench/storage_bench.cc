@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "bench/plain.h"
 #include "storage/schema.h"
@@ -392,6 +393,7 @@ int main(int argc, char** argv) {
     std::cerr << "usage: storage_bench SCHEMA.sql FOLDER ROWS PAIRS\n";
     return 2;
   }
+  patina::SetLogLevel(patina::LogLevel::kWarning);  // every run declares its tables anew
   patina::bench::Settings settings;
   settings.schema_sql = patina::bench::ReadFile(argv[1]);
   auto schema = patina::storage::ParseSchema(settings.schema_sql, argv[1]);

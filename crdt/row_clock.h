@@ -48,7 +48,7 @@ enum class Says : uint8_t { kNothing = 0, kAlive = 1, kDeleted = 2 };
 struct RowChange {
   Stamp stamp;
   Says says = Says::kNothing;
-  /// Columns it writes, none when it says deleted. Ascending, no duplicates.
+  /// Columns it writes, none when it says deleted. In any order: another node may number them otherwise.
   const ColumnIndex* columns = nullptr;
   size_t column_count = 0;
 };

@@ -36,7 +36,7 @@ summarize() { summary+=("$1"$'\t'"$2"); }
 print_summary() {
   local line
   printf '\n%sSummary%s\n' "$bold" "$plain"
-  for line in "${summary[@]}"; do printf '   %-62s %s\n' "${line%%$'\t'*}" "${line#*$'\t'}"; done
+  for line in "${summary[@]}"; do printf '   %-68s %s\n' "${line%%$'\t'*}" "${line#*$'\t'}"; done
 }
 
 # --- processes -------------------------------------------------------------------------------------------

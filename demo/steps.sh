@@ -51,8 +51,8 @@ step_routing() {
   for region in "${regions[@]}"; do
     wait_for 15 "the proxy-sink in $region knows four machines" candidates_count "$region" 4
   done
-  demonstrate route web --sink "$(sink ams)" --from ams
-  machine=$(candidates ams | head -1)
+  demonstrate route web --sink "$(sink ams)" --from ams | tee "$state/picked"
+  machine=$(awk '$1 == 1 { print $2; exit }' "$state/picked")
   [ "$(region_of "$machine")" = ams ] || die "from ams the pick is $machine, not one in ams"
   address="127.0.0.1:${server_port[$machine]}"
   answer=$(curl -sS --max-time 5 "http://$address/")
@@ -84,6 +84,7 @@ step_kill_server() {
     good "$region moved its pick $heard_ms ms after the check failed"
     summarize "check failed in fra -> pick moved in $region" "$heard_ms ms"
   done
+  for region in "${regions[@]}"; do kill_now "watch-$region"; done
   demonstrate route web --sink "$(sink iad)" --from fra
   start_server "$victim"
   for region in "${regions[@]}"; do

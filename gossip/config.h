@@ -35,7 +35,7 @@ struct Config {
   int relays_per_region = 2;
   int tree_width = 8;
   Duration pull_after = std::chrono::milliseconds(20);   // a gap or an "I have" without bytes
-  size_t recent_bytes_max = 16u << 20;                   // changes kept at hand for pulls
+  size_t recent_bytes_max = 8u << 20;                   // changes kept at hand for pulls
   size_t recent_changes_max = 50'000;
   size_t batch_bytes_max = 1u << 20;                     // of one frame of fresh changes
 

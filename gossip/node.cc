@@ -58,6 +58,7 @@ void Node::SetSeeds(std::vector<Endpoint> seeds) { impl_->prober.SetSeeds(std::m
 void Node::Start(Instant now, Outputs& out) {
   impl_->shared.clock.Advance(now);
   impl_->started = true;
+  impl_->shared.started_at = now;
   impl_->membership.Start(now);
   impl_->prober.Start(now, out);
 }
@@ -90,7 +91,11 @@ void Node::Impl::OnDatagram(const Endpoint& from, const Datagram& datagram, Inst
   const bool was_alive = before != nullptr && before->state == MemberState::kAlive;
   for (const MemberUpdate& update : datagram.updates) membership.OnUpdate(update, now, out);
   gossip::Member* member = shared.members.Find(datagram.from);
-  if (member == nullptr) ++counters.from_unknown;
+  if (member == nullptr) {
+    ++counters.from_unknown;
+    // It takes us for a member, so it knew an earlier process of ours: greet it, and it will tell us of all.
+    if (started) prober.Greet(from, now, out);
+  }
   if (const auto* ping = std::get_if<Ping>(&datagram.body)) {
     prober.OnPing(from, datagram, *ping, was_alive, now, out);
   } else if (const auto* ack = std::get_if<Ack>(&datagram.body)) {

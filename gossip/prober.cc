@@ -7,6 +7,7 @@
 namespace patina::gossip {
 namespace {
 
+constexpr auto kGreetingInterval = std::chrono::milliseconds(100);
 constexpr size_t kErrandsMax = 256;
 constexpr size_t kCallsMax = 64;
 constexpr size_t kSeedsMax = 64;
@@ -207,6 +208,12 @@ void Prober::CallAddress(const Endpoint& address, const Member* member, Instant 
   shared_.SendDatagram({address, member, true, false},
                        Ping{sequence, member == nullptr ? std::string() : member->info.name}, now,
                        out);
+}
+
+void Prober::Greet(const Endpoint& stranger, Instant now, Outputs& out) {
+  if (stopped_ || now < next_greeting_) return;
+  next_greeting_ = now + kGreetingInterval;
+  CallAddress(stranger, nullptr, now, out);
 }
 
 /// One dead member or unreachable seed at a time; all seeds while nobody is known to be there.

@@ -29,6 +29,8 @@ class Prober {
   void OnStreamPing(Member& from, const StreamPing& ping, Outputs& out);
   void OnStreamAck(Member& from, const StreamAck& ack, Outputs& out);
 
+  /// Somebody we do not know speaks to us: pings that address as if it were a seed. Limited in rate.
+  void Greet(const Endpoint& stranger, Instant now, Outputs& out);
   void Tick(Instant now, Outputs& out);
   Instant NextDeadline() const;
 
@@ -69,6 +71,7 @@ class Prober {
   Shared& shared_;
   Membership& membership_;
   std::vector<Endpoint> seeds_;
+  Instant next_greeting_{};
   bool stopped_ = false;
   uint64_t next_sequence_ = 1;
   std::optional<Probe> probe_;

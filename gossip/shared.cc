@@ -36,6 +36,7 @@ MemberView Shared::SelfView() const {
   view.info = self;
   view.state = self_state;
   view.self = true;
+  view.since = started_at;
   view.versions_behind = 0;
   return view;
 }

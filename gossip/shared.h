@@ -32,6 +32,7 @@ struct Shared {
   Config config;
   Rng rng;
   MemberInfo self;
+  Instant started_at{};
   MemberState self_state = MemberState::kAlive;  // or kLeft, once it said goodbye
   Counters counters{};
   MemberTable members;

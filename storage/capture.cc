@@ -77,15 +77,15 @@ void Capture::Hook(void* context, sqlite3* db, int op, const char* database, con
     self->last_table_ = found->second;
   }
   TableIo& table = *self->last_table_;
-  if (self->touched_count_ > self->rows_max_) {
-    self->too_many_ = true;
-    sqlite3_interrupt(db);  // ends the statement; the transaction is refused
-    return;
-  }
+  if (self->too_many_) return;
   if (table.table().without_rowid) {
     self->OnKeyedRow(db, op, table);
   } else {
     self->OnRow(db, op, table, old_rowid, new_rowid);
+  }
+  if (self->touched_count_ > self->rows_max_) {
+    self->too_many_ = true;
+    sqlite3_interrupt(db);  // ends a long statement; a short one may still succeed: the caller asks too_many()
   }
 }
 
@@ -148,7 +148,13 @@ void Capture::OnRow(sqlite3* db, int op, TableIo& table, int64_t old_rowid, int6
   }
   Touched& touched = TouchRowid(table, old_rowid, &is_new);
   if (is_new) ReadOld(db, table, &touched);
-  if (op == SQLITE_UPDATE && new_rowid != old_rowid) TouchRowid(table, new_rowid, &is_new);
+  if (op != SQLITE_UPDATE || new_rowid == old_rowid) return;
+  Touched& moved = TouchRowid(table, new_rowid, &is_new);
+  // Another key is another row, inserted; the same key at another rowid only moved.
+  if (!moved.inserted && HookKey(db, table, true) != HookKey(db, table, false)) {
+    moved.inserted = true;
+    insert_journal_.push_back({table.number(), new_rowid, {}});
+  }
 }
 
 void Capture::OnKeyedRow(sqlite3* db, int op, TableIo& table) {
@@ -223,8 +229,8 @@ Status Capture::FixDefaults(TableIo& table, const std::string& key, Image* image
 Status Capture::AddNet(TableIo& table, const std::string& key, Image& image, std::vector<NetChange>* out) {
   NetChange net;
   const Table& declared = table.table();
+  if (image.had_row && table.has_late_defaults()) RETURN_IF_ERROR(FixDefaults(table, key, &image));
   if (image.had_row && image.has_row) {
-    if (table.has_late_defaults()) RETURN_IF_ERROR(FixDefaults(table, key, &image));
     if (image.old_values != image.new_values) {
       ByteReader old_in(image.old_values), new_in(image.new_values);
       old_in.Varint();

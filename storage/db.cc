@@ -160,6 +160,15 @@ Result<int64_t> Db::QueryInt(const std::string& sql) {
   return row ? statement.ColumnInt(0) : 0;
 }
 
+Status Db::ConnectTableFunctions() {
+  for (const char* name : {"json_each('[]')", "json_tree('[]')", "pragma_table_info('')", "pragma_table_xinfo('')",
+                           "pragma_table_list('')", "pragma_index_list('')", "pragma_index_info('')",
+                           "pragma_index_xinfo('')"}) {
+    RETURN_IF_ERROR(Prepare(std::string("SELECT 1 FROM ") + name, false));
+  }
+  return OkStatus();
+}
+
 Error Db::LastError(std::string_view what) const { return SqliteError(get(), what); }
 
 }  // namespace patina::storage

@@ -82,6 +82,10 @@ class Db {
   /// The single integer a query answers; 0 when it answers nothing.
   Result<int64_t> QueryInt(const std::string& sql);
 
+  /// Connects SQLite's table-valued functions (json_each, pragma_table_info and the like) once: an authorizer
+  /// would refuse the declaration that each makes of itself at its first use.
+  Status ConnectTableFunctions();
+
   /// The connection's last error, in our words and code. what names the work, for example "commit".
   Error LastError(std::string_view what = {}) const;
   bool InTransaction() const { return sqlite3_get_autocommit(get()) == 0; }

@@ -10,7 +10,7 @@
 namespace patina::storage {
 namespace {
 
-constexpr std::string_view kSavepoint = "__patina_tx";
+constexpr const char* kSavepoint = "__patina_tx";
 constexpr size_t kClientStatementsMax = 200;
 constexpr int kProgressSteps = 4'000;
 
@@ -20,6 +20,12 @@ bool IsInternal(const char* table) {
 }
 
 }  // namespace
+
+void Store::Impl::GuardClientSql() {
+  // Once and for all: setting an authorizer makes SQLite prepare every statement anew.
+  sqlite3_set_authorizer(db->get(), &Impl::Authorize, this);
+  sqlite3_progress_handler(db->get(), kProgressSteps, &Impl::Progress, this);
+}
 
 int Store::Impl::Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
   auto* self = static_cast<Impl*>(context);
@@ -38,10 +44,13 @@ int Store::Impl::Authorize(void* context, int action, const char* first, const c
     case SQLITE_INSERT:
     case SQLITE_UPDATE:
     case SQLITE_DELETE:
+      if (first != nullptr && std::string_view(first).starts_with("sqlite_")) {  // what CREATE, DROP and ALTER write
+        return deny("only SELECT, INSERT, UPDATE and DELETE run here; the schema is changed by its files");
+      }
       if (IsInternal(first)) return deny(std::string("the table ") + first + " is internal and only read");
       return SQLITE_OK;
     case SQLITE_SAVEPOINT:
-      if (second != nullptr && std::string_view(second) == kSavepoint) return deny("this savepoint name is reserved");
+      if (second != nullptr && sqlite3_stricmp(second, kSavepoint) == 0) return deny("this savepoint name is reserved");
       self->savepoint_op = first == nullptr ? "" : first;
       self->savepoint_name = second == nullptr ? "" : second;
       return SQLITE_OK;
@@ -96,7 +105,7 @@ Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
   };
   Result<int64_t> changed = run();
   client_sql = false;
-  if (!changed.ok()) {
+  if (!changed.ok() || capture->too_many()) {
     if (!denied.empty()) return PermissionDenied(denied);
     if (capture->too_many()) {
       return ResourceExhausted(StrCat("the transaction touches more than ", options.limits.transaction_rows_max,
@@ -121,7 +130,9 @@ Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
 
 void Store::Impl::MintActorIfNeeded() {
   if (actor_index != 0) return;
-  actor = rng.NextActorId();
+  do {
+    actor = rng.NextActorId();
+  } while (actors.Find(actor));  // a seed used again must not give an actor again
   actor_index = actors.Intern(actor);
   node_names[actor] = options.node_name;
 }
@@ -195,22 +206,44 @@ Result<CachedRow*> Store::Impl::EnsureCached(const NetChange& net) {
 }
 
 Status Store::Impl::MoveClocks(const std::vector<NetChange>& net) {
+  std::vector<std::pair<TableIo*, CachedRow>> moved;
   for (const NetChange& change : net) {
     if (!change.moved() || change.table->table().without_rowid) continue;
-    ASSIGN_OR_RETURN(CachedRow * row, EnsureCached(change));
-    CachedRow copy = *row;
-    RETURN_IF_ERROR(change.table->DeleteClock(copy));
+    ASSIGN_OR_RETURN(const CachedRow* row, EnsureCached(change));
+    moved.emplace_back(change.table, *row);
+    CachedRow& copy = moved.back().second;
+    copy.clock_rowid = change.old_rowid;
     copy.rowid = change.new_rowid;
     copy.present = true;
-    RETURN_IF_ERROR(change.table->WriteClock(&copy));
   }
+  // First what goes: two rows may have changed places.
+  for (auto& [table, row] : moved) RETURN_IF_ERROR(table->DeleteClock(row));
+  for (auto& [table, row] : moved) RETURN_IF_ERROR(table->WriteClock(&row));
   return OkStatus();
+}
+
+/// With what earlier transactions of the group did: the cache learns of them only after the commit.
+crdt::RowClock Store::Impl::ClockInGroup(const CachedRow& cached) const {
+  crdt::RowClock clock = cached.clock;
+  if (group == nullptr) return clock;
+  for (const Pending& earlier : *group) {
+    const auto found = std::lower_bound(
+        earlier.net.begin(), earlier.net.end(), cached, [](const NetChange& net, const CachedRow& row) {
+          return net.table->number() != row.table ? net.table->number() < row.table : net.key < row.key;
+        });
+    if (found == earlier.net.end() || found->table->number() != cached.table || found->key != cached.key) continue;
+    if (found->says == crdt::Says::kNothing && found->columns.empty()) continue;
+    clock.Merge({earlier.stamp, found->says, found->columns.data(), found->columns.size()}, actors);
+  }
+  return clock;
 }
 
 Status Store::Impl::LogLocal(Pending* pending) {
   const bool effective = std::any_of(pending->net.begin(), pending->net.end(), [](const NetChange& change) {
     return change.says != crdt::Says::kNothing || !change.columns.empty();
   });
+  // Now, while the file's clocks are those of before: another transaction of the group may change the row again.
+  for (const NetChange& change : pending->net) RETURN_IF_ERROR(EnsureCached(change));
   RETURN_IF_ERROR(MoveClocks(pending->net));
   if (!effective) return OkStatus();
   MintActorIfNeeded();
@@ -256,6 +289,7 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions, std::vec
   RETURN_IF_ERROR(begin.Run());
   next_version = version;
   next_seq = last_seq;
+  log_bytes_uncommitted = 0;
   pending->clear();
   pending->resize(transactions.size());
   for (size_t i = 0; i < transactions.size(); ++i) {
@@ -294,7 +328,10 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
     row->clock.Merge({stamp, net.says, net.columns.data(), net.columns.size()}, actors);
     cache.MarkDirty(row);
   }
-  if (net.moved() && !net.table->table().without_rowid) row->clock_rowid = net.new_rowid;
+  if (net.moved() && !net.table->table().without_rowid) {
+    row->clock_rowid = net.new_rowid;
+    cache.MarkDirty(row);  // whoever had this rowid before may delete the clock there at the checkpoint
+  }
   row->values = net.has_row ? std::move(net.new_values) : net.table->default_values();
   row->present = net.has_row;
   row->rowid = net.new_rowid;
@@ -307,9 +344,11 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
 
 void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
   for (NetChange& net : pending.net) {
-    NoteTable(effects, net.table->number());
-    AddEffect(effects, net.table->number(), pending.committed.seq, net.key, net.key_hash, net.had_row, net.old_values,
-              net.has_row, net.new_values);
+    if (net.says != crdt::Says::kNothing || !net.columns.empty()) {  // not for one that only moved
+      NoteTable(effects, net.table->number());
+      AddEffect(effects, net.table->number(), pending.committed.seq, net.key, net.key_hash, net.had_row, net.old_values,
+                net.has_row, net.new_values);
+    }
     if (Status status = ApplyNet(pending.stamp, net); !status.ok()) return Broken(status.error());
   }
   if (pending.committed.version == 0) return;
@@ -323,14 +362,13 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
   BeginEffects(effects);
   std::vector<bool> failed(transactions.size());
   std::vector<Pending> pending;
-  sqlite3_set_authorizer(db->get(), &Impl::Authorize, this);
-  sqlite3_progress_handler(db->get(), kProgressSteps, &Impl::Progress, this);
+  group = &pending;
   Status status = broken ? Status(Unavailable("the store is broken; the agent must restart")) : OkStatus();
   for (bool restart = true; status.ok() && restart;) {
     restart = false;
     status = RunGroup(transactions, &results, &failed, &pending, &restart);
   }
-  sqlite3_progress_handler(db->get(), 0, nullptr, nullptr);
+  group = nullptr;
   if (!status.ok()) {
     capture->Discard();
     RollBack();

@@ -15,12 +15,12 @@ std::string Upper(std::string_view text) {
 }
 
 /// https://www.sqlite.org/datatype3.html 3.1, in its order.
-Affinity AffinityOf(std::string_view declared_type) {
+Affinity AffinityOf(std::string_view declared_type, bool strict) {
   const std::string type = Upper(declared_type);
   auto has = [&](std::string_view part) { return type.find(part) != std::string::npos; };
   if (has("INT")) return Affinity::kInteger;
   if (has("CHAR") || has("CLOB") || has("TEXT")) return Affinity::kText;
-  if (type.empty() || has("BLOB") || type == "ANY") return Affinity::kBlob;
+  if (type.empty() || has("BLOB") || (strict && type == "ANY")) return Affinity::kBlob;
   if (has("REAL") || has("FLOA") || has("DOUB")) return Affinity::kReal;
   return Affinity::kNumeric;
 }
@@ -68,7 +68,7 @@ Result<std::vector<RawColumn>> ReadColumns(Db& db, const Table& table) {
     RawColumn raw;
     raw.column.name = info.ColumnBytes(0);
     raw.column.declared_type = info.ColumnBytes(1);
-    raw.column.affinity = AffinityOf(raw.column.declared_type);
+    raw.column.affinity = AffinityOf(raw.column.declared_type, table.strict);
     raw.column.not_null = info.ColumnInt(2) != 0;
     raw.key_position = static_cast<int>(info.ColumnInt(4));
     const std::string at = "table " + table.name + ", column " + raw.column.name + ": ";

@@ -70,6 +70,9 @@ void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
   for (uint32_t i = 0; i < op.count; ++i) {
     if (effect.taken.test(columns[i])) {
       work.values[columns[i]] = batch->values[op.first + i];
+      // A default that the stored row is too short to hold must be stored once it is stamped: capture takes the
+      // hook's NULL of a stamped cell for a NULL.
+      if (tables[op.table]->HasLateDefault(columns[i])) work.stored.set(columns[i]);
     } else {
       ++stats.cells_lost;
     }
@@ -94,12 +97,19 @@ Status Store::Impl::WriteWork(MergeWork* work) {
   if (!work->changed) return OkStatus();
   TableIo& table = *tables[work->next.table];
   const bool alive = work->next.clock.alive();
-  if (work->present_before && alive) return table.Update(work->next, work->written);
+  if (work->present_before && alive) return table.Update(work->next, work->written | work->stored);
   if (work->present_before) {
     RETURN_IF_ERROR(table.Delete(work->next));
     work->next.present = false;
     work->next.rowid = 0;
-    return OkStatus();
+    if (work->next.clock.CellCount() == 0) return OkStatus();
+    // Cells later than the DELETE have left the user's table, and with the row goes the way to its clock:
+    // a replay of the log could not find them again, so the tombstone is written now.
+    work->tombstone_is_new = !work->next.dead_in_file;
+    const int64_t clock_rowid = work->next.clock_rowid;
+    Status status = table.WriteClock(&work->next);
+    work->next.clock_rowid = clock_rowid;  // what is there goes at the checkpoint, as ever
+    return status;
   }
   if (!alive) return OkStatus();
   RETURN_IF_ERROR(table.Insert(&work->next));
@@ -166,6 +176,7 @@ void Store::Impl::AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effect
     return;
   }
   TableIo& table = *tables[work->next.table];
+  if (work->tombstone_is_new) ++table.tombstones;
   const bool alive = work->next.present;
   const uint64_t hash_after = hashers[work->next.table].Hash(work->next.key_hash, work->next.clock, work->next.values, actors);
   AddDigest(table, work->next.key_hash, work->hash_before, hash_after, work->present_before, alive);
@@ -196,7 +207,6 @@ void Store::Impl::SetCheckConstraints(bool on, const MergeBatch& batch) {
 void Store::Impl::NoteMerged(MergeBatch* batch, bool settling, const std::vector<MergeOutcome>& outcomes,
                              const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects) {
   last_seq = next_seq;
-  actors_saved = actors.size();
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const MergeOutcome& outcome = outcomes[i];
     if (outcome.state == MergeState::kDuplicate) ++stats.duplicates;
@@ -240,6 +250,7 @@ Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> 
   if (!status.ok()) RollBack();
   SetCheckConstraints(true, *batch);
   RETURN_IF_ERROR(status);
+  actors_saved = actors.size();
   for (size_t i = 0; i < outcomes->size(); ++i) {
     if ((*outcomes)[i].state != MergeState::kParked || settling) continue;
     const std::string& reason = (*outcomes)[i].reason;

@@ -17,16 +17,18 @@ Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::Table
     return OkStatus();
   }
   std::vector<crdt::ColumnIndex> local;
+  crdt::ColumnMask named;
   for (const crdt::ColumnName& column : change.columns) {
     const auto index = table->table().FindColumn(column.name);
     if (!index || table->table().columns[*index].life != column.life) {
       *park_reason = "unknown column " + std::string(change.name) + "." + std::string(column.name);
       return OkStatus();
     }
+    if (named.test(*index)) return InvalidArgument("the changeset names a column twice");
+    named.set(*index);
     local.push_back(*index);
   }
   crdt::RowOp row;
-  std::vector<std::pair<crdt::ColumnIndex, size_t>> order;
   while (true) {
     ASSIGN_OR_RETURN(const bool more, reader.NextRow(&row));
     if (!more) return OkStatus();
@@ -106,7 +108,9 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
     return;
   }
   std::string park_reason;
+  const crdt::ActorIndex known_actors = actors.size();
   if (Status status = Decode(*bytes, position, batch, &park_reason, header); !status.ok()) {
+    actors.Truncate(known_actors);  // rubbish must not fill the table of actors
     outcome->reason = status.error().message;
     return;
   }

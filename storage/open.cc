@@ -33,6 +33,7 @@ Status Store::Impl::Open() {
     RETURN_IF_ERROR(tables.back()->CreateOwnTables());
   }
   effect_tables.assign(tables.size(), false);
+  GuardClientSql();
   ASSIGN_OR_RETURN(begin, db->Prepare("BEGIN IMMEDIATE"));
   ASSIGN_OR_RETURN(commit, db->Prepare("COMMIT"));
   ASSIGN_OR_RETURN(savepoint, db->Prepare("SAVEPOINT __patina_tx"));
@@ -54,7 +55,7 @@ Status Store::Impl::Open() {
   capture = std::make_unique<Capture>(db.get(), std::move(all));
   capture->SetClockLoader([this](TableIo& table, const std::string& key, int64_t rowid) -> Result<crdt::RowClock> {
     const uint64_t hash = RowCache::KeyHash(key);
-    if (const CachedRow* cached = cache.Find(table.number(), key, hash)) return cached->clock;
+    if (const CachedRow* cached = cache.Find(table.number(), key, hash)) return ClockInGroup(*cached);
     CachedRow row;
     row.key = key;
     row.key_hash = hash;
@@ -72,6 +73,7 @@ Status Store::Impl::Open() {
 Status Store::Impl::OpenConnection() {
   ASSIGN_OR_RETURN(Db opened, Db::Open(options.path, Db::Mode::kReadWriteCreate));
   db = std::make_unique<Db>(std::move(opened));
+  RETURN_IF_ERROR(db->ConnectTableFunctions());
   // auto_vacuum only takes hold in a new file; the order matters.
   RETURN_IF_ERROR(db->Exec("PRAGMA auto_vacuum = INCREMENTAL"));
   if (Status wal = db->Exec("PRAGMA journal_mode = WAL"); !wal.ok()) {
@@ -80,8 +82,8 @@ Status Store::Impl::OpenConnection() {
   }
   return db->Exec(StrCat("PRAGMA synchronous = ", options.full_sync ? "FULL" : "NORMAL",
                          "; PRAGMA cache_size = -", options.limits.page_cache_kib,
-                         "; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 1000"
-                         "; PRAGMA journal_size_limit = 16777216; PRAGMA recursive_triggers = ON"
+                         "; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 3000"
+                         "; PRAGMA journal_size_limit = 4194304; PRAGMA recursive_triggers = ON"
                          "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
 }
 

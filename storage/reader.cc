@@ -15,15 +15,11 @@ namespace {
 constexpr size_t kQueryBytesMax = 1u << 20;
 constexpr int kProgressSteps = 2'000;  // virtual machine steps between looks at the deadline
 
-/// What one authorizer call may do on a read-only connection.
-struct ReadWatch {
-  std::set<QueryReads::Read> reads;
-  std::set<std::string> functions;
-};
-
 int AuthorizeRead(void* context, int action, const char* first, const char* second, const char*,
                   const char*) {
-  auto* watch = static_cast<ReadWatch*>(context);
+  const auto* guard = static_cast<ReadGuard*>(context);
+  if (!guard->client_sql) return SQLITE_OK;
+  ReadWatch* watch = guard->watch;
   switch (action) {
     case SQLITE_SELECT:
     case SQLITE_RECURSIVE: return SQLITE_OK;
@@ -110,7 +106,10 @@ Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, int64_t pa
   RETURN_IF_ERROR(db.Exec(StrCat("PRAGMA query_only = 1; PRAGMA cache_size = -", page_cache_kib,
                                  "; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0")));
   sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, 0);
-  return std::unique_ptr<Reader>(new Reader(std::make_unique<Impl>(std::move(db))));
+  RETURN_IF_ERROR(db.ConnectTableFunctions());
+  std::unique_ptr<Reader> reader(new Reader(std::make_unique<Impl>(std::move(db))));
+  sqlite3_set_authorizer(reader->impl_->db.get(), AuthorizeRead, reader->impl_->guard.get());
+  return reader;
 }
 
 Reader::Reader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -121,7 +120,7 @@ Status Reader::Query(const Statement& query, const QueryLimits& limits, RowSink&
   QueryWatch watch{std::chrono::steady_clock::now() +
                        std::min<Duration>(limits.deadline, std::chrono::hours(24)),
                    limits.cancelled};
-  sqlite3_set_authorizer(db.get(), AuthorizeRead, nullptr);
+  impl_->guard->client_sql = true;
   sqlite3_progress_handler(db.get(), kProgressSteps, QueryProgress, &watch);
   Status status = OkStatus();
   {
@@ -137,7 +136,7 @@ Status Reader::Query(const Statement& query, const QueryLimits& limits, RowSink&
     }
   }
   sqlite3_progress_handler(db.get(), 0, nullptr, nullptr);
-  sqlite3_set_authorizer(db.get(), nullptr, nullptr);
+  impl_->guard->client_sql = false;
   return status;
 }
 
@@ -163,9 +162,9 @@ Result<uint64_t> Reader::LastSeq() {
 Result<QueryReads> Reader::Analyze(const Statement& query) {
   Db& db = impl_->db;
   ReadWatch watch;
-  sqlite3_set_authorizer(db.get(), AuthorizeRead, &watch);
+  *impl_->guard = {true, &watch};
   Result<Stmt> prepared = PrepareOne(db, query.sql, kQueryBytesMax);
-  sqlite3_set_authorizer(db.get(), nullptr, nullptr);
+  *impl_->guard = {};
   if (!prepared.ok()) return QueryError(prepared.error(), QueryWatch{}, QueryLimits{});
   if (sqlite3_stmt_readonly(prepared->get()) == 0) {
     return InvalidArgument("the statement writes; only SELECT can be asked or subscribed to");

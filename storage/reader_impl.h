@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,19 @@
 namespace patina::storage {
 
 class TransferSource;
+
+/// What client SQL touches while it is prepared.
+struct ReadWatch {
+  std::set<QueryReads::Read> reads;
+  std::set<std::string> functions;
+};
+
+/// The authorizer's context: it looks at client SQL only. It is set once, because setting it makes SQLite
+/// prepare every statement anew.
+struct ReadGuard {
+  bool client_sql = false;
+  ReadWatch* watch = nullptr;
+};
 
 class Reader::Impl {
  public:
@@ -31,6 +45,7 @@ class Reader::Impl {
   Db db;
   Stmt log_range, log_after, actor_index, parked_range;
   std::unique_ptr<TransferSource> transfer;
+  std::unique_ptr<ReadGuard> guard = std::make_unique<ReadGuard>();
 };
 
 }  // namespace patina::storage

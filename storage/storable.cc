@@ -1,5 +1,4 @@
 #include <cctype>
-#include <cstdlib>
 #include <string>
 
 #include "storage/table_io.h"
@@ -13,20 +12,38 @@ namespace {
 using crdt::ValueType;
 using crdt::ValueView;
 
+/// What SQLite's numeric affinities convert: unlike strtod, neither 0x10 nor inf nor nan.
 bool LooksNumeric(std::string_view text) {
-  const std::string copy(text);
-  const char* begin = copy.c_str();
-  while (std::isspace(static_cast<unsigned char>(*begin))) ++begin;
-  if (*begin == '\0') return false;
-  char* end = nullptr;
-  std::strtod(begin, &end);
-  if (end == begin) return false;
-  while (std::isspace(static_cast<unsigned char>(*end))) ++end;
-  return *end == '\0' && static_cast<size_t>(end - copy.c_str()) == copy.size();
+  size_t i = 0;
+  auto at = [&](auto matches) { return i < text.size() && matches(static_cast<unsigned char>(text[i])); };
+  auto space = [](unsigned char c) { return std::isspace(c) != 0; };
+  auto sign = [](unsigned char c) { return c == '+' || c == '-'; };
+  auto digits = [&] {
+    size_t count = 0;
+    for (; at([](unsigned char c) { return c >= '0' && c <= '9'; }); ++i) ++count;
+    return count;
+  };
+  while (at(space)) ++i;
+  if (at(sign)) ++i;
+  size_t mantissa = digits();
+  if (at([](unsigned char c) { return c == '.'; })) {
+    ++i;
+    mantissa += digits();
+  }
+  if (mantissa == 0) return false;
+  if (at([](unsigned char c) { return c == 'e' || c == 'E'; })) {
+    ++i;
+    if (at(sign)) ++i;
+    if (digits() == 0) return false;
+  }
+  while (at(space)) ++i;
+  return i == text.size();
 }
 
+/// A real that an INTEGER or NUMERIC column stores as an integer.
 bool IsIntegral(double real) {
-  return real >= -9.2e18 && real <= 9.2e18 && static_cast<double>(static_cast<int64_t>(real)) == real;
+  constexpr double kTwoTo63 = 9223372036854775808.0;
+  return real > -kTwoTo63 && real < kTwoTo63 && static_cast<double>(static_cast<int64_t>(real)) == real;
 }
 
 std::string Strict(const Column& column, const ValueView& value) {

@@ -40,7 +40,9 @@ struct MergeWork {
   bool present_before = false;
   uint64_t hash_before = 0;
   crdt::ColumnMask written;       // cells that may differ
+  crdt::ColumnMask stored;        // cells to store although the value is the same, see MergeOpIntoWork
   bool changed = false;
+  bool tombstone_is_new = false;  // written through, see WriteWork
   uint32_t next_same_hash = UINT32_MAX;
   std::vector<crdt::ValueView> values;  // of next while merging
 };
@@ -55,7 +57,7 @@ struct MergeBatch {
 
 /// What is known of a transfer while its chunks are read in order.
 struct TransferDecode {
-  bool header = false;
+  bool header = false, end = false;
   crdt::VersionSet claimed;
   std::vector<crdt::ActorIndex> dictionary;     // of the sender's numbers, in order of appearance
   TableIo* table = nullptr;
@@ -125,6 +127,8 @@ class Store::Impl {
   void ApplyLocal(Pending& pending, CommitEffects* effects);
   Status ApplyNet(const crdt::Stamp& stamp, NetChange& net);
   Status MoveClocks(const std::vector<NetChange>& net);
+  crdt::RowClock ClockInGroup(const CachedRow& cached) const;
+  void GuardClientSql();
   static int Authorize(void* self, int action, const char* a, const char* b, const char* c, const char* d);
   static int Progress(void* self);
 
@@ -223,6 +227,7 @@ class Store::Impl {
   bool client_sql = false;                 // the authorizer looks
   std::string denied;                      // what it said no to
   Instant deadline{};
+  const std::vector<Pending>* group = nullptr;  // transactions of the group that runs
   struct Savepoint {
     std::string name;
     size_t mark;

@@ -92,9 +92,10 @@ std::string TableIo::ColumnList() const {
   return text;
 }
 
-Status TableIo::Prepare(Stmt* statement, const std::string& sql) {
+template <class MakeSql>
+Status TableIo::Prepare(Stmt* statement, MakeSql make_sql) {
   if (*statement) return OkStatus();
-  ASSIGN_OR_RETURN(*statement, db_->Prepare(sql));
+  ASSIGN_OR_RETURN(*statement, db_->Prepare(std::string(make_sql())));
   return OkStatus();
 }
 
@@ -104,8 +105,8 @@ void TableIo::BindKey(Stmt& statement, int first, std::string_view key) {
 }
 
 Status TableIo::ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors) {
-  RETURN_IF_ERROR(Prepare(&read_clock_, "SELECT clock FROM " + clock_table() +
-                                            (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?")));
+  RETURN_IF_ERROR(Prepare(&read_clock_, [&] { return "SELECT clock FROM " + clock_table() +
+                                            (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?"); }));
   StmtScope scope(read_clock_);
   if (table_->without_rowid) {
     read_clock_.BindBlob(1, row->key);
@@ -126,7 +127,7 @@ Status TableIo::ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTab
 }
 
 Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool join) {
-  RETURN_IF_ERROR(Prepare(&read_dead_, "SELECT clock, cells FROM " + dead_table() + " WHERE key = ?"));
+  RETURN_IF_ERROR(Prepare(&read_dead_, [&] { return "SELECT clock, cells FROM " + dead_table() + " WHERE key = ?"; }));
   StmtScope scope(read_dead_);
   read_dead_.BindBlob(1, row->key);
   ASSIGN_OR_RETURN(const bool found, read_dead_.Step());
@@ -141,7 +142,14 @@ Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool jo
     row->clock.Join(clock, actors);
   } else {
     row->clock = std::move(clock);
-    row->values = read_dead_.ColumnBytes(1);
+    const std::string_view cells = read_dead_.ColumnBytes(1);
+    scratch_.clear();
+    if (!cells.empty() && !crdt::UnpackValues(cells, table_->columns.size(), &scratch_)) {
+      return DataLoss("a tombstone of table " + table_->name + " is damaged; rebuild this node from a peer");
+    }
+    // Columns added since hold their defaults.
+    for (size_t i = scratch_.size(); i < table_->columns.size(); ++i) scratch_.push_back(table_->columns[i].default_value);
+    row->values = crdt::PackValues(scratch_);
   }
   return OkStatus();
 }
@@ -155,8 +163,8 @@ Status TableIo::LoadClock(CachedRow* row, bool had_row, int64_t old_rowid, const
 
 Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash, const crdt::ActorTable& actors,
                                 bool join_dead) {
-  RETURN_IF_ERROR(Prepare(&load_, "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
-                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1)));
+  RETURN_IF_ERROR(Prepare(&load_, [&] { return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
+                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1); }));
   CachedRow row;
   row.table = number_;
   row.key_hash = key_hash;
@@ -181,8 +189,8 @@ Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash, const c
 }
 
 Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* values) {
-  RETURN_IF_ERROR(Prepare(&read_row_, "SELECT " + KeyList() + ColumnList() + " FROM " +
-                                          QuoteName(table_->name) + " WHERE " + rowid_name_ + " = ?"));
+  RETURN_IF_ERROR(Prepare(&read_row_, [&] { return "SELECT " + KeyList() + ColumnList() + " FROM " +
+                                          QuoteName(table_->name) + " WHERE " + rowid_name_ + " = ?"; }));
   StmtScope scope(read_row_);
   read_row_.BindInt(1, rowid);
   ASSIGN_OR_RETURN(const bool found, read_row_.Step());
@@ -199,8 +207,8 @@ Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* valu
 }
 
 Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
-  RETURN_IF_ERROR(Prepare(&load_, "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
-                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1)));
+  RETURN_IF_ERROR(Prepare(&load_, [&] { return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
+                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1); }));
   StmtScope scope(load_);
   BindKey(load_, 1, key);
   ASSIGN_OR_RETURN(const bool found, load_.Step());
@@ -215,8 +223,8 @@ Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
 }
 
 Status TableIo::Insert(CachedRow* row) {
-  RETURN_IF_ERROR(Prepare(&insert_, "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
-                                        ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")"));
+  RETURN_IF_ERROR(Prepare(&insert_, [&] { return "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
+                                        ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")"; }));
   BindKey(insert_, 1, row->key);
   CHECK(crdt::UnpackValues(row->values, crdt::kMaxColumns, &scratch_));
   const int first = static_cast<int>(table_->key.size()) + 1;
@@ -227,9 +235,7 @@ Status TableIo::Insert(CachedRow* row) {
 }
 
 Result<Stmt*> TableIo::UpdateShape(const ColumnMask& columns, size_t count) {
-  std::string name(table_->columns.size(), '0');
-  for (size_t i = 0; i < name.size(); ++i) name[i] = columns.test(i) ? '1' : '0';
-  Stmt& statement = updates_[name];
+  Stmt& statement = updates_[columns];
   if (statement) return &statement;
   std::string sql = "UPDATE " + QuoteName(table_->name) + " SET ";
   int parameter = 0;
@@ -262,8 +268,8 @@ Status TableIo::Update(const CachedRow& row, const ColumnMask& columns) {
 }
 
 Status TableIo::Delete(const CachedRow& row) {
-  RETURN_IF_ERROR(Prepare(&delete_, "DELETE FROM " + QuoteName(table_->name) +
-                                        (table_->without_rowid ? KeyWhere(1) : " WHERE " + rowid_name_ + " = ?")));
+  RETURN_IF_ERROR(Prepare(&delete_, [&] { return "DELETE FROM " + QuoteName(table_->name) +
+                                        (table_->without_rowid ? KeyWhere(1) : " WHERE " + rowid_name_ + " = ?"); }));
   if (table_->without_rowid) {
     BindKey(delete_, 1, row.key);
   } else {
@@ -274,8 +280,8 @@ Status TableIo::Delete(const CachedRow& row) {
 
 Status TableIo::DeleteClock(const CachedRow& row) {
   if (row.clock_rowid == 0) return OkStatus();
-  RETURN_IF_ERROR(Prepare(&delete_clock_, "DELETE FROM " + clock_table() +
-                                              (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?")));
+  RETURN_IF_ERROR(Prepare(&delete_clock_, [&] { return "DELETE FROM " + clock_table() +
+                                              (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?"); }));
   if (table_->without_rowid) {
     delete_clock_.BindBlob(1, row.key);
   } else {
@@ -286,7 +292,7 @@ Status TableIo::DeleteClock(const CachedRow& row) {
 
 Status TableIo::DeleteDead(const CachedRow& row) {
   if (!row.dead_in_file) return OkStatus();
-  RETURN_IF_ERROR(Prepare(&delete_dead_, "DELETE FROM " + dead_table() + " WHERE key = ?"));
+  RETURN_IF_ERROR(Prepare(&delete_dead_, [&] { return "DELETE FROM " + dead_table() + " WHERE key = ?"; }));
   delete_dead_.BindBlob(1, row.key);
   return delete_dead_.Run();
 }
@@ -295,7 +301,7 @@ Status TableIo::WriteClock(CachedRow* row) {
   std::string bytes;
   ByteWriter out(&bytes);
   if (row->present) {
-    RETURN_IF_ERROR(Prepare(&write_clock_, "INSERT OR REPLACE INTO " + clock_table() + " VALUES (?, ?)"));
+    RETURN_IF_ERROR(Prepare(&write_clock_, [&] { return "INSERT OR REPLACE INTO " + clock_table() + " VALUES (?, ?)"; }));
     out.U32(ShortHash(row->key_hash));
     row->clock.Encode(out);
     if (table_->without_rowid) {
@@ -308,7 +314,7 @@ Status TableIo::WriteClock(CachedRow* row) {
     row->clock_rowid = table_->without_rowid ? 1 : row->rowid;
     return OkStatus();
   }
-  RETURN_IF_ERROR(Prepare(&write_dead_, "INSERT OR REPLACE INTO " + dead_table() + " VALUES (?, ?, ?)"));
+  RETURN_IF_ERROR(Prepare(&write_dead_, [&] { return "INSERT OR REPLACE INTO " + dead_table() + " VALUES (?, ?, ?)"; }));
   row->clock.Encode(out);
   write_dead_.BindBlob(1, row->key);
   write_dead_.BindBlob(2, bytes);

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "crdt/actor_table.h"
@@ -75,7 +75,9 @@ class TableIo {
   std::string ColumnList() const;
 
  private:
-  Status Prepare(Stmt* statement, const std::string& sql);
+  /// make_sql is called once: making the text costs more than running the statement.
+  template <class MakeSql>
+  Status Prepare(Stmt* statement, MakeSql make_sql);
   Result<Stmt*> UpdateShape(const crdt::ColumnMask& columns, size_t count);
   void BindKey(Stmt& statement, int first, std::string_view key);
   Status ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors);
@@ -89,7 +91,7 @@ class TableIo {
   crdt::ColumnMask late_default_;
   Stmt load_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_, delete_clock_, write_dead_,
       delete_dead_;
-  std::map<std::string, Stmt> updates_;  // by mask
+  std::unordered_map<crdt::ColumnMask, Stmt> updates_;  // by the columns written
   std::vector<crdt::ValueView> scratch_;
 };
 

@@ -37,7 +37,7 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
     if (number > decode->dictionary.size()) return Malformed();
     if (number == decode->dictionary.size()) {
       const auto id = ActorId::FromBytes(in.Raw(sizeof(ActorId::bytes)));
-      if (!id) return Malformed();
+      if (!id || *id == ActorId()) return Malformed();
       decode->dictionary.push_back(actors.Intern(*id));
     }
     MergeOp op{decode->table->number(), 0, crdt::Says::kNothing, {}, key, RowCache::KeyHash(key),
@@ -47,7 +47,10 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
     op.stamp.version = in.Varint();
     const uint8_t says = in.U8();
     const uint64_t cells = in.Varint();
-    if (!in.ok() || says > 2 || cells > decode->columns.size() || op.stamp.version == 0) return Malformed();
+    if (!in.ok() || says > 2 || cells > decode->columns.size() || op.stamp.version == 0 ||
+        op.stamp.version > crdt::kMaxVersion) {
+      return Malformed();
+    }
     op.says = static_cast<crdt::Says>(says);
     op.count = static_cast<uint32_t>(cells);
     int previous = -1;
@@ -71,18 +74,21 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
 
 Status Store::Impl::WriteTransferred(MergeBatch* batch) {
   RETURN_IF_ERROR(WriteBatch(batch));
+  // First what goes: a rowid may have been given to another row.
+  for (const MergeWork& work : batch->works) {
+    if (work.changed && !work.next.present) RETURN_IF_ERROR(tables[work.next.table]->DeleteClock(work.next));
+  }
   for (MergeWork& work : batch->works) {
     if (!work.changed) continue;
     TableIo& table = *tables[work.next.table];
     const uint64_t hash_after =
         hashers[work.next.table].Hash(work.next.key_hash, work.next.clock, work.next.values, actors);
     AddDigest(table, work.next.key_hash, work.hash_before, hash_after, work.present_before, work.next.present);
-    if (!work.next.present) RETURN_IF_ERROR(table.DeleteClock(work.next));
     if (work.next.present && work.next.dead_in_file) {
       RETURN_IF_ERROR(table.DeleteDead(work.next));
       --table.tombstones;
     }
-    if (!work.next.present && !work.next.dead_in_file) ++table.tombstones;
+    if (!work.next.present && (!work.next.dead_in_file || work.tombstone_is_new)) ++table.tombstones;
     RETURN_IF_ERROR(table.WriteClock(&work.next));
     ++stats.rows_merged;
   }
@@ -93,6 +99,7 @@ Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* d
   ByteReader in(bytes);
   MergeBatch batch;
   while (in.ok() && !in.AtEnd()) {
+    if (decode->end) return Malformed();
     const auto record = static_cast<TransferRecord>(in.U8());
     if (decode->header == (record == TransferRecord::kHeader)) return Malformed();
     if (record == TransferRecord::kHeader) {
@@ -112,7 +119,9 @@ Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* d
       }
     } else if (record == TransferRecord::kRow) {
       RETURN_IF_ERROR(DecodeTransferRow(in, decode, &batch));
-    } else if (record != TransferRecord::kEnd) {
+    } else if (record == TransferRecord::kEnd) {
+      decode->end = true;
+    } else {
       return Malformed();
     }
   }
@@ -124,15 +133,17 @@ Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* d
 }
 
 Status Store::Impl::MergeStaged(uint64_t transfer, TransferDecode* decode) {
-  ASSIGN_OR_RETURN(Stmt chunks, db->Prepare("SELECT bytes FROM __patina_staged WHERE transfer = ? ORDER BY number", false));
+  ASSIGN_OR_RETURN(Stmt chunks, db->Prepare("SELECT bytes, number FROM __patina_staged WHERE transfer = ? ORDER BY number", false));
   chunks.BindInt(1, static_cast<int64_t>(transfer));
-  while (true) {
+  for (int64_t next = 0;; ++next) {
     ASSIGN_OR_RETURN(const bool row, chunks.Step());
     if (!row) break;
+    if (chunks.ColumnInt(1) != next) return InvalidArgument(StrCat("chunk ", next, " of the transfer is missing"));
     const std::string bytes(chunks.ColumnBytes(0));
     RETURN_IF_ERROR(MergeTransferChunk(bytes, decode));
   }
-  return decode->header ? OkStatus() : Status(Malformed());
+  // What was cut off must not be claimed.
+  return decode->end ? OkStatus() : Status(InvalidArgument("the transfer's end is missing"));
 }
 
 Status Store::Impl::FinishTransfer(const TransferDecode& decode) {

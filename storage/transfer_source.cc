@@ -50,6 +50,7 @@ Status TransferSource::OpenRows(bool dead) {
   } else if (table.without_rowid) {
     // The clock is looked up by the packed key, which SQL cannot make: row by row, in NextRow.
     sql = "SELECT " + io.KeyList() + io.ColumnList() + " FROM " + QuoteName(table.name);
+    ASSIGN_OR_RETURN(clock_of_key_, db_->Prepare("SELECT clock FROM " + io.clock_table() + " WHERE key = ?", false));
   } else {
     sql = "SELECT " + io.KeyList() + io.ColumnList() + ", c.patina_clock FROM " + QuoteName(table.name) +
           " JOIN (SELECT id AS patina_id, clock AS patina_clock FROM " + io.clock_table() + ") c ON c.patina_id = " + QuoteName(table.name) + "." + io.rowid_name();
@@ -112,12 +113,11 @@ Status TransferSource::ReadLive(std::string* key, std::vector<ValueView>* values
   std::string looked_up;
   std::string_view bytes;
   if (table.without_rowid) {
-    const TableIo io(db_, &table, 0);
-    ASSIGN_OR_RETURN(Stmt select, db_->Prepare("SELECT clock FROM " + io.clock_table() + " WHERE key = ?", false));
-    select.BindBlob(1, *key);
-    ASSIGN_OR_RETURN(const bool found, select.Step());
+    StmtScope scope(clock_of_key_);
+    clock_of_key_.BindBlob(1, *key);
+    ASSIGN_OR_RETURN(const bool found, clock_of_key_.Step());
     if (!found) return OkStatus();
-    looked_up = select.ColumnBytes(0);
+    looked_up = clock_of_key_.ColumnBytes(0);
     bytes = looked_up;
   } else {
     bytes = rows_.ColumnBytes(position);

@@ -47,6 +47,7 @@ class TransferSource {
   size_t table_ = 0;
   enum class Phase { kBegin, kLive, kDead, kDone } phase_ = Phase::kBegin;
   Stmt rows_;
+  Stmt clock_of_key_;          // of a WITHOUT ROWID table
 };
 
 }  // namespace patina::storage

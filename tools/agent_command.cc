@@ -2,6 +2,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <CLI/App.hpp>
@@ -128,7 +129,16 @@ void Announce(const agent::Config& config, const agent::Agent& agent, bool sampl
   LogInfo("agent", line);
 }
 
+/// An arena per thread, as malloc likes to have, keeps tens of MiB that were used once; this daemon lives
+/// beside customers' work.
+void KeepMemorySmall() {
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  mallopt(M_MMAP_THRESHOLD, 512 << 10);
+}
+
 void RunAgent(const Options& options, CommandContext& context) {
+  KeepMemorySmall();
   Result<agent::Config> config = agent::LoadConfig(options.config);
   if (!config.ok()) return Fail(context, config.error().message, kExitUsage);
   config->fault_injection = options.fault_injection;

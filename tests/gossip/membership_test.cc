@@ -118,6 +118,18 @@ TEST(MembershipTest, ARestartBeforeItsCrashWasNoticedIsNotDeclaredDead) {
   EXPECT_EQ(cluster.Deaths(), 0u);
 }
 
+TEST(MembershipTest, ASeedThatRestartsBeforeItWasMissedAndKnowsNobodyIsTakenBack) {
+  for (const int away_ms : {50, 200, 1000, 2500}) {
+    Cluster cluster;
+    cluster.AddMany(3);
+    const std::string seed = cluster.Names().front();  // its only seed is itself
+    cluster.Crash(seed);
+    cluster.Run(milliseconds(away_ms));
+    cluster.Restart(seed);
+    EXPECT_TRUE(cluster.RunUntil([&] { return cluster.AllAlive(); }, seconds(4))) << away_ms;
+  }
+}
+
 TEST(MembershipTest, ARestartWhoseClockWentBackRaisesItselfAboveItsFormerSelf) {
   for (const int dead_s : {1, 20}) {
     Cluster cluster;

@@ -103,7 +103,7 @@ TEST(AbuseProcessTest, WrongRequestsGetClearErrorsAndChangeNothing) {
       {{"INSERT INTO apps (name) VALUES (?1)"}, "parameter"},
       {{"INSERT INTO apps (name) VALUES (?1)", "a", "b"}, "parameter"},
       {{"INSERT INTO __patina_state VALUES (1, 2)"}, "__patina"},
-      {{"DROP TABLE apps"}, "apps"},
+      {{"DROP TABLE apps"}, "PERMISSION_DENIED"},
       {{"INSERT INTO apps (name) VALUES (NULL)"}, "apps.name"},
   };
   for (const auto& wrong : cases) {

@@ -1,0 +1,361 @@
+#include "tests/storage/test_util.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/log.h"
+
+namespace patina::storage {
+
+TempDir::TempDir() {
+  struct stat info {};
+  std::string pattern = (::stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp")
+      + std::string("/patina-storage-XXXXXX");
+  EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
+  path_ = pattern;
+}
+
+TempDir::~TempDir() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+Schema MustParse(std::string_view sql, std::string_view toml) {
+  Result<Schema> schema = ParseSchema(sql, "schema.sql", toml);
+  EXPECT_TRUE(schema.ok()) << schema.error().ToString();
+  return schema.ok() ? *schema : Schema();
+}
+
+SharedBytes Share(std::string bytes) {
+    return std::make_shared<const std::string>(std::move(bytes)); }
+
+Transaction Tx(std::initializer_list<std::string> sql) {
+  Transaction transaction;
+  for (const std::string& text : sql) transaction.statements.push_back({text, {}, {}});
+  return transaction;
+}
+
+TestNode::TestNode(Schema schema, int64_t wall_ms) : clock(wall_ms) {
+  options.path = dir.File("node.db");
+  options.schema = std::move(schema);
+  options.clock = &clock;
+  Open();
+}
+
+TestNode::TestNode(Schema schema, const std::string& path, int64_t wall_ms) : clock(wall_ms) {
+  options.path = path;
+  options.schema = std::move(schema);
+  options.clock = &clock;
+  Open();
+}
+
+Status TestNode::TryOpen() {
+  ASSIGN_OR_RETURN(store, Store::Open(options));
+  ASSIGN_OR_RETURN(reader, Reader::Open(options.path));
+  store->SetEffectTables(std::vector<bool>(store->schema().tables.size(), true));
+  return OkStatus();
+}
+
+void TestNode::Open() {
+  const Status status = TryOpen();
+  ASSERT_TRUE(status.ok()) << status.error().ToString();
+}
+
+void TestNode::Crash() {
+  reader.reset();
+  store.reset();
+}
+
+void TestNode::Close() {
+  reader.reset();
+  EXPECT_TRUE(store->Close().ok());
+  store.reset();
+}
+
+void TestNode::CrashAndOpen() {
+  Crash();
+  Open();
+}
+
+void TestNode::CloseAndOpen() {
+  Close();
+  Open();
+}
+
+std::vector<Result<Committed>> TestNode::Run(const std::vector<Transaction>& group) {
+  return store->Execute(group, &effects);
+}
+
+Result<Committed> TestNode::Try(std::initializer_list<std::string> sql) { return Run({Tx(sql)})[0];
+    }
+
+Result<Committed> TestNode::TryWith(const std::string& sql, std::vector<crdt::Value> values) {
+  Transaction transaction;
+  transaction.statements.push_back({sql, std::move(values), {}});
+  return Run({transaction})[0];
+}
+
+Committed TestNode::Do(std::initializer_list<std::string> sql) {
+  Result<Committed> result = Try(sql);
+  EXPECT_TRUE(result.ok()) << *sql.begin() << ": " << result.error().ToString();
+  return result.ok() ? *result : Committed();
+}
+
+std::vector<MergeOutcome> TestNode::Merge(const std::vector<SharedBytes>& changesets) {
+  auto outcomes = store->Merge(changesets, &effects);
+  EXPECT_TRUE(outcomes.ok()) << outcomes.error().ToString();
+  return outcomes.ok() ? *outcomes : std::vector<MergeOutcome>(changesets.size());
+}
+
+std::vector<ChangeId> TestNode::Settle() {
+  auto settled = store->SettleParked(&effects);
+  EXPECT_TRUE(settled.ok()) << settled.error().ToString();
+  return settled.ok() ? *settled : std::vector<ChangeId>();
+}
+
+namespace {
+
+std::string Joined(const std::vector<crdt::ValueView>& values) {
+  std::string text;
+  for (const crdt::ValueView& value : values) text += (text.empty() ? "" : "|") + value.ToString();
+  return text;
+}
+
+class Collect final : public RowSink {
+ public:
+  explicit Collect(std::vector<std::string>* rows) : rows_(rows) {}
+  bool OnColumns(const std::vector<std::string>&) override { return true; }
+  bool OnRow(const std::vector<crdt::ValueView>& values) override {
+    rows_->push_back(Joined(values));
+    return true;
+  }
+
+ private:
+  std::vector<std::string>* rows_;
+};
+
+}  // namespace
+
+Status TestNode::Query(const std::string& sql, std::vector<std::string>* rows,
+    const QueryLimits& limits) {
+  Collect collect(rows);
+  return reader->Query({sql, {}, {}}, limits, collect);
+}
+
+std::vector<std::string> TestNode::Rows(const std::string& sql) {
+  std::vector<std::string> rows;
+  const Status status = Query(sql, &rows);
+  EXPECT_TRUE(status.ok()) << sql << ": " << status.error().ToString();
+  return rows;
+}
+
+std::vector<std::string> TestNode::Dump() {
+  std::vector<std::string> all;
+  for (const Table& table : options.schema.tables) {
+    // Names in order: a column added later stands elsewhere in another node's file.
+    std::vector<std::string> names = table.AllColumnNames();
+    std::sort(names.begin(), names.end());
+    std::string list;
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + QuoteName(name);
+    for (const std::string& row : Rows("SELECT " + list + " FROM " + QuoteName(table.name))) {
+      all.push_back(table.name + ": " + row);
+    }
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+std::vector<SharedBytes> TestNode::Log() {
+  std::vector<SharedBytes> bytes;
+  auto entries = reader->ReadLogAfter(0, UINT64_MAX);
+  EXPECT_TRUE(entries.ok()) << entries.error().ToString();
+  for (const LogEntry& entry : *entries) {
+    if (!entry.transfer) bytes.push_back(entry.bytes);
+  }
+  return bytes;
+}
+
+std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
+    size_t chunk_bytes) {
+  std::vector<std::string> chunks;
+  EXPECT_TRUE(from.store->Checkpoint().ok());
+  const Status begun = from.reader->BeginTransfer(from.store->schema(), receiver_applied);
+  EXPECT_TRUE(begun.ok()) << begun.error().ToString();
+  while (true) {
+    auto chunk = from.reader->NextTransferChunk(chunk_bytes);
+    EXPECT_TRUE(chunk.ok()) << chunk.error().ToString();
+    if (!chunk.ok()) break;
+    chunks.push_back(chunk->bytes);
+    if (chunk->last) break;
+  }
+  from.reader->EndTransfer();
+  return chunks;
+}
+
+Status TakeTransfer(TestNode& to, const std::vector<std::string>& chunks, uint64_t number) {
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    RETURN_IF_ERROR(to.store->StageTransferChunk(number, i, chunks[i]));
+  }
+  return to.store->MergeTransfer(number, &to.effects);
+}
+
+std::string DescribeKey(std::string_view packed) {
+  std::vector<crdt::ValueView> values;
+  if (!crdt::UnpackValues(packed, 64, &values)) return "(malformed)";
+  return "(" + Joined(values) + ")";
+}
+
+std::string Describe(const SharedBytes& changeset) {
+  if (changeset == nullptr) return "nothing";
+  auto reader = crdt::ChangesetReader::Open(*changeset);
+  EXPECT_TRUE(reader.ok()) << reader.error().ToString();
+  std::string text;
+  crdt::TableChange table;
+  crdt::RowOp row;
+  while (*reader->NextTable(&table)) {
+    while (*reader->NextRow(&row)) {
+      const char* sign = row.says == crdt::Says::kAlive ? "+" : row.says == crdt::Says::kDeleted ?
+          "-" : "~";
+      text += (text.empty() ? "" : "; ") + std::string(table.name) + sign + DescribeKey(row.key);
+      for (size_t i = 0; i < row.positions.size(); ++i) {
+        text += " " + std::string(table.columns[row.positions[i]].name) + "="
+            + row.values[i].ToString();
+      }
+    }
+  }
+  return text;
+}
+
+std::string DescribeEffects(const CommitEffects& effects, const Schema& schema) {
+  std::vector<std::string> all;
+  auto row = [](const std::optional<std::string>& packed) { return packed ? DescribeKey(*packed)
+      : std::string("none"); };
+  for (const RowEffect& effect : effects.rows) {
+    all.push_back(schema.tables[effect.table].name + DescribeKey(effect.key) + ": "
+        + row(effect.before) + " -> " +
+                  row(effect.after));
+  }
+  std::sort(all.begin(), all.end());
+  std::string text;
+  for (const std::string& one : all) text += (text.empty() ? "" : "; ") + one;
+  return text;
+}
+
+// ---- The oracle ---------------------------------------------------------------------------------
+
+OracleRow Join(const OracleRow& one, const OracleRow& other) {
+  OracleRow joined;
+  const OracleRow& later = std::pair(one.exists, one.alive) < std::pair(other.exists, other.alive)
+      ? other : one;
+  joined.exists = later.exists;
+  joined.alive = later.alive;
+  for (const OracleRow* row : {&one, &other}) {
+    for (const auto& [column, cell] : row->cells) {
+      if (cell.first < joined.exists) continue;
+      auto [found, is_new] = joined.cells.try_emplace(column, cell);
+      if (!is_new && found->second.first < cell.first) found->second = cell;
+    }
+  }
+  return joined;
+}
+
+void JoinInto(OracleState& state, const OracleState& more) {
+  for (const auto& [key, row] : more) state[key] = Join(state[key], row);
+}
+
+OracleState Says(const SharedBytes& changeset) {
+  OracleState state;
+  auto reader = crdt::ChangesetReader::Open(*changeset);
+  EXPECT_TRUE(reader.ok());
+  const OracleStamp stamp{reader->header().time.bits, reader->header().id.actor,
+      reader->header().id.version};
+  crdt::TableChange table;
+  crdt::RowOp op;
+  while (*reader->NextTable(&table)) {
+    while (*reader->NextRow(&op)) {
+      OracleRow& row = state[{std::string(table.name), std::string(op.key)}];
+      if (op.says != crdt::Says::kNothing) row.exists = stamp;
+      row.alive = op.says == crdt::Says::kAlive;
+      for (size_t i = 0; i < op.positions.size(); ++i) {
+        row.cells[std::string(table.columns[op.positions[i]].name)] =
+            {stamp, crdt::Value(op.values[i])};
+      }
+    }
+  }
+  return state;
+}
+
+std::vector<std::string> Visible(const OracleState& state, const Schema& schema) {
+  std::vector<std::string> all;
+  for (const auto& [name, row] : state) {
+    const Table* table = schema.Find(name.first);
+    if (!row.alive || table == nullptr) continue;
+    std::vector<crdt::ValueView> key;
+    EXPECT_TRUE(crdt::UnpackValues(name.second, 64, &key));
+    std::map<std::string, crdt::ValueView> values;
+    for (size_t i = 0; i < key.size(); ++i) values[table->key[i].name] = key[i];
+    for (const Column& column : table->columns) {
+      const auto cell = row.cells.find(column.name);
+      values[column.name] = cell == row.cells.end() ? column.default_value.view()
+          : cell->second.second.view();
+    }
+    std::vector<crdt::ValueView> sorted;
+    for (const auto& [column, value] : values) sorted.push_back(value);
+    all.push_back(name.first + ": " + Joined(sorted));
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+namespace {
+
+std::string CellLine(const std::string& table, std::string_view key, const std::string& column,
+    const std::string& value,
+                     uint64_t time, const ActorId& actor, uint64_t version) {
+  return StrCat(table, DescribeKey(key), " ", column, " ", value, " ", time, " ", actor.ToString(),
+      " ", version);
+}
+
+}  // namespace
+
+std::vector<std::string> LiveCells(const OracleState& state, const Schema& schema) {
+  std::vector<std::string> all;
+  for (const auto& [name, row] : state) {
+    const Table* table = schema.Find(name.first);
+    if (!row.alive || table == nullptr) continue;
+    all.push_back(CellLine(name.first, name.second, "", "alive", row.exists.time, row.exists.actor,
+        row.exists.version));
+    for (const auto& [column, cell] : row.cells) {
+      if (!table->FindColumn(column)) continue;
+      all.push_back(CellLine(name.first, name.second, column, cell.second.ToString(),
+          cell.first.time, cell.first.actor,
+                             cell.first.version));
+    }
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+std::vector<std::string> LiveCells(TestNode& node, const OracleState& keys_of) {
+  std::vector<std::string> all;
+  for (const auto& [name, unused] : keys_of) {
+    if (node.options.schema.Find(name.first) == nullptr) continue;
+    auto rows = node.store->RowsInBucket(name.first, BucketOfKey(name.second));
+    EXPECT_TRUE(rows.ok()) << rows.error().ToString();
+    if (!rows.ok()) continue;
+    for (const RowDigest& row : *rows) {
+      if (row.key != name.second) continue;
+      for (const RowDigest::Cell& cell : row.cells) {
+        all.push_back(CellLine(name.first, row.key, cell.column, cell.value, cell.time.bits,
+            cell.actor, cell.version));
+      }
+    }
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+}  // namespace patina::storage

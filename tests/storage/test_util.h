@@ -1,0 +1,148 @@
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "crdt/changeset.h"
+#include "storage/reader.h"
+#include "storage/store.h"
+
+// What the tests of storage/ share: a clock that stands still, a folder that goes away, one node's
+// store with
+// its file, changesets as text, and the merge rules written once more (model.py's join) as the
+// oracle.
+
+namespace patina::storage {
+
+/// Time moves when a test says so, and by `step` each time somebody looks (for deadlines).
+class FakeClock final : public Clock {
+ public:
+  explicit FakeClock(int64_t wall_ms = 1'800'000'000'000) : wall_ms_(wall_ms) {}
+  Instant Now() const override {
+    steady_ += step;
+    return Instant(steady_);
+  }
+  int64_t WallMs() const override { return wall_ms_; }
+  void AdvanceMs(int64_t ms) {
+    wall_ms_ += ms;
+    steady_ += std::chrono::milliseconds(ms);
+  }
+  void SetWallMs(int64_t ms) { wall_ms_ = ms; }
+  Duration step{};
+
+ private:
+  int64_t wall_ms_;
+  mutable Duration steady_{};
+};
+
+/// A new folder in memory where the host has such, removed with all that is in it.
+class TempDir {
+ public:
+  TempDir();
+  ~TempDir();
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  std::string File(std::string_view name) const { return path_ + "/" + std::string(name); }
+
+ private:
+  std::string path_;
+};
+
+Schema MustParse(std::string_view sql, std::string_view toml = {});
+SharedBytes Share(std::string bytes);
+Transaction Tx(std::initializer_list<std::string> sql);
+
+/// One node: a store, its file, its clock, and a reader of the same file.
+class TestNode {
+ public:
+  explicit TestNode(Schema schema, int64_t wall_ms = 1'800'000'000'000);
+  /// Another process on a given file.
+  TestNode(Schema schema, const std::string& path, int64_t wall_ms);
+
+  Status TryOpen();
+  void Open();
+  /// What was written behind is lost.
+  void Crash();
+  void Close();
+  void CrashAndOpen();
+  void CloseAndOpen();
+
+  std::vector<Result<Committed>> Run(const std::vector<Transaction>& group);
+  Result<Committed> Try(std::initializer_list<std::string> sql);
+  Result<Committed> TryWith(const std::string& sql, std::vector<crdt::Value> values);
+  /// Must succeed.
+  Committed Do(std::initializer_list<std::string> sql);
+  Committed Do(const std::string& sql) { return Do({sql}); }
+  std::vector<MergeOutcome> Merge(const std::vector<SharedBytes>& changesets);
+  MergeState Merge(const SharedBytes& changeset) { return Merge(std::vector{changeset})[0].state; }
+  std::vector<ChangeId> Settle();
+
+  /// Rows of a query, values as for people, joined by "|".
+  std::vector<std::string> Rows(const std::string& sql);
+  Status Query(const std::string& sql, std::vector<std::string>* rows, const QueryLimits& limits =
+      {});
+  /// All rows of all tables, ordered.
+  std::vector<std::string> Dump();
+  /// What the stores of two nodes that applied the same must have in common.
+  std::vector<TableDigest> Digests() { return store->Digests(); }
+  /// The changesets of the log, in order.
+  std::vector<SharedBytes> Log();
+
+  TempDir dir;
+  FakeClock clock;
+  StoreOptions options;
+  std::unique_ptr<Store> store;
+  std::unique_ptr<Reader> reader;
+  CommitEffects effects;   // of the last call
+};
+
+/// Takes a transfer from one node to the other, through the sender's reader.
+std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
+    size_t chunk_bytes);
+Status TakeTransfer(TestNode& to, const std::vector<std::string>& chunks, uint64_t number = 1);
+
+/// "t+('k') a=1 b=NULL; t-('k'); t~('k') b=2": inserted, deleted, updated.
+std::string Describe(const SharedBytes& changeset);
+std::string DescribeKey(std::string_view packed);
+/// "before -> after; …" with rows as for people.
+std::string DescribeEffects(const CommitEffects& effects, const Schema& schema);
+
+// ---- The oracle: model.py's Stamp, Row and join -------------------------------------------------
+
+struct OracleStamp {
+  uint64_t time = 0;
+  ActorId actor;
+  uint64_t version = 0;
+  auto operator<=>(const OracleStamp&) const = default;
+};
+
+struct OracleRow {
+  OracleStamp exists;
+  bool alive = false;
+  std::map<std::string, std::pair<OracleStamp, crdt::Value>> cells;
+};
+
+/// (table, packed key) -> row
+using OracleState = std::map<std::pair<std::string, std::string>, OracleRow>;
+
+OracleRow Join(const OracleRow& one, const OracleRow& other);
+void JoinInto(OracleState& state, const OracleState& more);
+/// What a changeset says.
+OracleState Says(const SharedBytes& changeset);
+/// As TestNode::Dump() of a node with this schema.
+std::vector<std::string> Visible(const OracleState& state, const Schema& schema);
+/// Stamps of all live rows, "table key column value time actor version", for comparing with
+/// RowsInBucket.
+std::vector<std::string> LiveCells(const OracleState& state, const Schema& schema);
+std::vector<std::string> LiveCells(TestNode& node, const OracleState& keys_of);
+
+}  // namespace patina::storage
