@@ -9,8 +9,8 @@
 
 namespace patina::agent {
 
-/// One node: storage, writer, readers, gossip, live queries and API, started in that order and stopped in
-/// reverse. Used by `patina agent` and by tests that run several in one process.
+/// One node: storage, writer, readers, gossip, live queries and API, started in that order and
+/// stopped in reverse. Used by `patina agent` and by tests that run several in one process.
 class Agent {
  public:
   /// Errors say what could not be opened and what to do. Nothing is left running after one.

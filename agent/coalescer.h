@@ -10,9 +10,10 @@
 
 namespace patina::agent {
 
-/// Carries items from other threads to an Asio loop. The first goes at once; what comes within the window
-/// after a delivery goes together at its end, so that a busy writer wakes the loop (and the peers) at most
-/// once per window, and an idle one never waits. Bounded by what its users let be outstanding.
+/// Carries items from other threads to an Asio loop. The first goes at once; what comes within the
+/// window after a delivery goes together at its end, so that a busy writer wakes the loop (and the
+/// peers) at most once per window, and an idle one never waits. Bounded by what its users let be
+/// outstanding.
 template <class Item>
 class Coalescer {
  public:

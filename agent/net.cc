@@ -198,9 +198,7 @@ void Net::OnLocalCommit(std::vector<gossip::Change> changes) {
   impl_->OnLocalCommit(std::move(changes));
 }
 
-void Net::OnPersisted(std::vector<ChangeId> ids) {
-  impl_->OnPersisted(std::move(ids));
-}
+void Net::OnPersisted(std::vector<ChangeId> ids) { impl_->OnPersisted(std::move(ids)); }
 
 void Net::OnPersistFailed(std::vector<ChangeId> ids) {
   impl_->Post([core = &impl_->core(), ids = std::move(ids)] {

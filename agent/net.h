@@ -32,12 +32,13 @@ struct FaultCommand {
   int64_t clock_ms = 0;
 };
 
-/// The net thread: one Asio loop that owns the gossip::Node, the UDP socket, the TCP connections to peers
-/// and all timers. Others reach it by the calls below, from any thread.
+/// The net thread: one Asio loop that owns the gossip::Node, the UDP socket, the TCP connections to
+/// peers and all timers. Others reach it by the calls below, from any thread.
 class Net {
  public:
-  /// Opens the sockets (so that the port is known), nothing runs yet. received: the store's, at start.
-  /// clock: shared with the store, so that both live by the same (injected) error; a new one if null.
+  /// Opens the sockets (so that the port is known), nothing runs yet. received: the store's, at
+  /// start. clock: shared with the store, so that both live by the same (injected) error; a new one
+  /// if null.
   static Result<std::unique_ptr<Net>> Open(const Config& config, uint64_t schema_hash,
                                            crdt::VersionSet received,
                                            std::shared_ptr<FaultClock> clock = nullptr);
@@ -68,20 +69,21 @@ class Net {
     int64_t clock_correction_ms = 0;
     uint64_t in_flight_bytes = 0;
     uint64_t connections = 0, garbage = 0, peer_queue_drops = 0, bytes_in = 0, bytes_out = 0;
-    /// Handshakes of another cluster, protocol or name; connections that could not be opened; datagrams the
-    /// system did not take; changesets whose header could not be read; inquiries not answered (too many).
+    /// Handshakes of another cluster, protocol or name; connections that could not be opened;
+    /// datagrams the system did not take; changesets whose header could not be read; inquiries not
+    /// answered (too many).
     uint64_t refused_peers = 0, connect_failures = 0, datagrams_unsent = 0, changes_unreadable = 0;
     uint64_t inquiries_refused = 0;
   };
   Stats stats() const;
 
-  /// on_change is called on the net thread for every member event until the returned token is dropped
-  /// (a call that has begun may still be running when another thread drops it).
+  /// on_change is called on the net thread for every member event until the returned token is
+  /// dropped (a call that has begun may still be running when another thread drops it).
   std::shared_ptr<void> WatchMembers(std::function<void(const gossip::MemberView&)> on_change);
 
-  /// Asks a member something over its stream (repair lane) and calls done once, on the net thread: with the
-  /// reply, or DEADLINE_EXCEEDED / UNAVAILABLE. Inquiries from others go to the handler, which answers by
-  /// calling reply (any thread, once).
+  /// Asks a member something over its stream (repair lane) and calls done once, on the net thread:
+  /// with the reply, or DEADLINE_EXCEEDED / UNAVAILABLE. Inquiries from others go to the handler,
+  /// which answers by calling reply (any thread, once).
   void Ask(const std::string& member, std::string payload, Duration deadline,
            std::function<void(Result<InquiryReply>)> done);
   using InquiryHandler =

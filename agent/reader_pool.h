@@ -9,7 +9,8 @@
 
 namespace patina::agent {
 
-/// A few threads, each with a read-only connection of its own, and one bounded queue. Any thread may submit.
+/// A few threads, each with a read-only connection of its own, and one bounded queue. Any thread
+/// may submit.
 class ReaderPool {
  public:
   /// Opens the connections; the store must have been opened before.

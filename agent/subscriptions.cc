@@ -166,8 +166,8 @@ class Subscriptions::Impl {
     return false;
   }
 
-  /// Nobody subscribes: commits need not wake this thread. A subscription begins with a task, and takes its
-  /// snapshot after commits count again.
+  /// Nobody subscribes: commits need not wake this thread. A subscription begins with a task, and
+  /// takes its snapshot after commits count again.
   void NoteIdle() {
     if (engine_->Stats().queries > 0) return;
     const std::lock_guard lock(mutex_);

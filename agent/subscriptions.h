@@ -9,8 +9,9 @@
 
 namespace patina::agent {
 
-/// The subscribe thread: owns the subscribe::Engine and its reader; hears of commits from the writer by a
-/// bounded queue (when it is full the commits are folded into one that says rows_unknown). Any thread calls.
+/// The subscribe thread: owns the subscribe::Engine and its reader; hears of commits from the
+/// writer by a bounded queue (when it is full the commits are folded into one that says
+/// rows_unknown). Any thread calls.
 class Subscriptions {
  public:
   static Result<std::unique_ptr<Subscriptions>> Start(const Config& config,

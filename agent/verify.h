@@ -35,9 +35,9 @@ struct VerifyReport {
   std::vector<std::string> not_reached;
 };
 
-/// Compares all members that are alive: table digests, then buckets, then rows. Under load two nodes are
-/// seldom at the same point, so a bucket counts as different only when it has not once matched in ten
-/// rounds. Any thread.
+/// Compares all members that are alive: table digests, then buckets, then rows. Under load two
+/// nodes are seldom at the same point, so a bucket counts as different only when it has not once
+/// matched in ten rounds. Any thread.
 class Verifier {
  public:
   Verifier(const Config& config, Writer* writer, Net* net);

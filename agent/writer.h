@@ -12,9 +12,9 @@
 
 namespace patina::agent {
 
-/// The writer thread: owns the Store. Others hand it work through a bounded queue; it takes what is queued,
-/// runs local transactions as one group commit and changesets from peers as one batch, and tells the
-/// listeners after each commit. Construct, Start, use from any thread, Stop.
+/// The writer thread: owns the Store. Others hand it work through a bounded queue; it takes what is
+/// queued, runs local transactions as one group commit and changesets from peers as one batch, and
+/// tells the listeners after each commit. Construct, Start, use from any thread, Stop.
 class Writer {
  public:
   /// What the others hear, on the writer thread; they must not block.
@@ -40,8 +40,8 @@ class Writer {
   void Stop();
 
   using ExecuteDone = std::function<void(Result<storage::Committed>)>;
-  /// done is called once, on the writer thread, or at once on the caller's with RESOURCE_EXHAUSTED (queue
-  /// full) or UNAVAILABLE (stopping).
+  /// done is called once, on the writer thread, or at once on the caller's with RESOURCE_EXHAUSTED
+  /// (queue full) or UNAVAILABLE (stopping).
   void Execute(storage::Transaction transaction, ExecuteDone done);
 
   /// False when the queue is full: nothing was taken.
@@ -49,8 +49,8 @@ class Writer {
   bool StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last);
   void AbandonTransfers();
 
-  /// Runs on the writer thread between commits, for what must see or touch the store (status, verify,
-  /// checkpoint before a transfer, effect tables). Never refused before Stop.
+  /// Runs on the writer thread between commits, for what must see or touch the store (status,
+  /// verify, checkpoint before a transfer, effect tables). Never refused before Stop.
   void Run(std::function<void(storage::Store&)> task);
   /// The same, and waits for it; not from the writer thread. False if stopping: it did not run.
   bool RunAndWait(std::function<void(storage::Store&)> task);
@@ -61,7 +61,8 @@ class Writer {
     uint64_t merged = 0, merge_rejected = 0, merges_refused = 0;
   };
   Stats stats() const;
-  /// Steady milliseconds when the thread last came round, for the watchdog; busy is false when it waits.
+  /// Steady milliseconds when the thread last came round, for the watchdog; busy is false when it
+  /// waits.
   int64_t LastTurnMs() const;
 
  private:

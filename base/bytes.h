@@ -51,7 +51,8 @@ class ByteWriter {
 };
 
 /// Reads what ByteWriter wrote, from bytes it does not own; nothing here allocates. After the first
-/// read past the end, or malformed varint, ok() is false for ever and every read gives zero or empty.
+/// read past the end, or malformed varint, ok() is false for ever and every read gives zero or
+/// empty.
 class ByteReader {
  public:
   explicit ByteReader(std::string_view bytes) : rest_(bytes) {}

@@ -2,7 +2,8 @@
 
 #include <string_view>
 
-// CHECK(condition): our own invariants, always on. Never for what a peer, a user or a disk can cause.
+// CHECK(condition): our own invariants, always on. Never for what a peer, a user or a disk can
+// cause.
 
 namespace patina {
 
@@ -12,12 +13,12 @@ namespace patina {
 
 }  // namespace patina
 
-#define CHECK(condition)                                                          \
-  (__builtin_expect(static_cast<bool>(condition), 1)                              \
-       ? static_cast<void>(0)                                                     \
+#define CHECK(condition)                             \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::patina::CheckFailed(__FILE__, __LINE__, #condition))
 
-#define CHECK_MSG(condition, detail)                                              \
-  (__builtin_expect(static_cast<bool>(condition), 1)                              \
-       ? static_cast<void>(0)                                                     \
+#define CHECK_MSG(condition, detail)                 \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::patina::CheckFailed(__FILE__, __LINE__, #condition, detail))

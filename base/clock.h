@@ -3,7 +3,8 @@
 #include <chrono>
 #include <cstdint>
 
-// Time as it is passed about: steady instants for deadlines, wall milliseconds for what people read.
+// Time as it is passed about: steady instants for deadlines, wall milliseconds for what people
+// read.
 
 namespace patina {
 

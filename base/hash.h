@@ -4,7 +4,8 @@
 #include <string>
 #include <string_view>
 
-// Hashes of byte strings: equal on every host and release, because digests are compared between nodes.
+// Hashes of byte strings: equal on every host and release, because digests are compared between
+// nodes.
 
 namespace patina {
 

@@ -51,6 +51,7 @@ struct std::hash<patina::ActorId> {
 template <>
 struct std::hash<patina::ChangeId> {
   size_t operator()(const patina::ChangeId& id) const noexcept {
-    return std::hash<patina::ActorId>()(id.actor) ^ static_cast<size_t>(id.version * 0x9E3779B97F4A7C15u);
+    return std::hash<patina::ActorId>()(id.actor) ^
+           static_cast<size_t>(id.version * 0x9E3779B97F4A7C15u);
   }
 };

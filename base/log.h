@@ -4,7 +4,8 @@
 #include <string>
 #include <string_view>
 
-// One line per event on stderr: "2026-11-21T01:02:03.456Z INFO  storage checkpoint rows=64000". Any thread.
+// One line per event on stderr: "2026-11-21T01:02:03.456Z INFO  storage checkpoint rows=64000". Any
+// thread.
 
 namespace patina {
 

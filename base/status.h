@@ -5,12 +5,13 @@
 #include <tl/expected.hpp>
 #include <utility>
 
-// Errors that a caller must look at: Result<T> is a value or an Error, Status is success or an Error.
-// Any thread. Bugs of ours are not errors: they are CHECKs (base/check.h).
+// Errors that a caller must look at: Result<T> is a value or an Error, Status is success or an
+// Error. Any thread. Bugs of ours are not errors: they are CHECKs (base/check.h).
 
 namespace patina {
 
-/// Named and numbered like gRPC's status codes, so that one function maps them (agent/grpc_status.h).
+/// Named and numbered like gRPC's status codes, so that one function maps them
+/// (agent/grpc_status.h).
 enum class Errc : int {
   kCancelled = 1,
   kUnknown = 2,
@@ -82,18 +83,18 @@ inline Error Aborted(std::string message) { return {Errc::kAborted, std::move(me
 #define PATINA_CONCAT(a, b) PATINA_CONCAT_INNER(a, b)
 
 /// Returns the error of a Status or Result from the enclosing function, if it has one.
-#define RETURN_IF_ERROR(expression)                                                        \
-  do {                                                                                     \
-    auto&& patina_status = (expression);                                                   \
+#define RETURN_IF_ERROR(expression)                                                           \
+  do {                                                                                        \
+    auto&& patina_status = (expression);                                                      \
     if (!patina_status.has_value()) return ::patina::Error(std::move(patina_status).error()); \
   } while (false)
 
 /// ASSIGN_OR_RETURN(auto x, F()): x is F's value, or the enclosing function returns F's error.
 #define ASSIGN_OR_RETURN(declaration, expression) \
   ASSIGN_OR_RETURN_INNER(PATINA_CONCAT(patina_result_, __LINE__), declaration, expression)
-#define ASSIGN_OR_RETURN_INNER(result, declaration, expression)                 \
-  auto result = (expression);                                                   \
-  if (!result.has_value()) return ::patina::Error(std::move(result).error());   \
+#define ASSIGN_OR_RETURN_INNER(result, declaration, expression)               \
+  auto result = (expression);                                                 \
+  if (!result.has_value()) return ::patina::Error(std::move(result).error()); \
   declaration = std::move(result).value()
 
 }  // namespace patina

@@ -11,13 +11,14 @@
 #include "crdt/row_clock.h"
 #include "crdt/value.h"
 
-// A changeset: all row changes of one transaction, as bytes. The bytes are made once, by the writer, and
-// are stored, sent and served untouched.
+// A changeset: all row changes of one transaction, as bytes. The bytes are made once, by the
+// writer, and are stored, sent and served untouched.
 //
 // Format, version 1 (integers are varints unless said, strings length-prefixed):
 //   u8 format = 1 | actor: 16 bytes | version | time: 8 bytes | scope | rows in all | tables
 //   per table:  name | key columns | columns: each name, life | rows
-//   per row:    u8 flags (bits 0-1 Says, bit 2 "all columns of the table's list") | packed key, length-prefixed
+//   per row:    u8 flags (bits 0-1 Says, bit 2 "all columns of the table's list") | packed key,
+//   length-prefixed
 //               | unless all: number of columns, their positions in the table's list (ascending)
 //               | the values, in that order
 // A column's life is how often its name was dropped from the schema before (0 at first).
@@ -50,7 +51,8 @@ class ChangesetBuilder {
   explicit ChangesetBuilder(const ChangesetHeader& header);
 
   /// columns: the non-key columns that rows of this table may write, by name; at most kMaxColumns.
-  void BeginTable(std::string_view table, size_t key_columns, const std::vector<ColumnName>& columns);
+  void BeginTable(std::string_view table, size_t key_columns,
+                  const std::vector<ColumnName>& columns);
   /// positions: ascending positions in the table's column list, one value each.
   void AddRow(Says says, std::string_view packed_key, const std::vector<ColumnIndex>& positions,
               const std::vector<ValueView>& values);
@@ -78,8 +80,8 @@ struct TableChange {
 
 struct RowOp {
   Says says = Says::kNothing;
-  std::string_view key;                 // packed
-  std::vector<ColumnIndex> positions;   // in the table's column list
+  std::string_view key;                // packed
+  std::vector<ColumnIndex> positions;  // in the table's column list
   std::vector<ValueView> values;
 };
 
@@ -95,7 +97,8 @@ class ChangesetReader {
   const ChangesetHeader& header() const { return header_; }
   /// Rows of all tables, as the header claims (checked while reading).
   uint64_t rows() const { return rows_; }
-  /// False after the last table. Rows of the table before that were not read are skipped (and checked).
+  /// False after the last table. Rows of the table before that were not read are skipped (and
+  /// checked).
   Result<bool> NextTable(TableChange* table);
   /// False after the table's last row. *row is reused: its vectors keep their memory.
   Result<bool> NextRow(RowOp* row);
@@ -120,7 +123,8 @@ class ChangesetReader {
 };
 
 /// Reads everything once: is it well-formed within the limits? Returns the header.
-Result<ChangesetHeader> ValidateChangeset(std::string_view bytes, const ChangesetLimits& limits = {});
+Result<ChangesetHeader> ValidateChangeset(std::string_view bytes,
+                                          const ChangesetLimits& limits = {});
 
 /// The header alone (first bytes), without looking at the rest.
 Result<ChangesetHeader> PeekChangesetHeader(std::string_view bytes);

@@ -109,7 +109,8 @@ MergeEffect RowClock::Merge(const RowChange& change, const ActorTable& actors) {
   }
   if (change.column_count > 0 && !Later(existence_, change.stamp, actors)) {
     uint8_t slot = kNone;
-    const size_t limit = size_t{*std::max_element(change.columns, change.columns + change.column_count)} + 1;
+    const size_t limit =
+        size_t{*std::max_element(change.columns, change.columns + change.column_count)} + 1;
     CHECK(limit <= kMaxColumns);
     if (limit > index_.size()) index_.resize(limit, static_cast<char>(kNone));
     for (size_t i = 0; i < change.column_count; ++i) {

@@ -129,11 +129,16 @@ std::strong_ordering ValueView::operator<=>(const ValueView& other) const {
 
 std::string ValueView::ToString() const {
   switch (type_) {
-    case ValueType::kNull: return "NULL";
-    case ValueType::kInteger: return std::to_string(integer_);
-    case ValueType::kReal: return RealToString(real());
-    case ValueType::kText: return QuotedText(bytes_);
-    case ValueType::kBlob: return "x'" + ToHex(bytes_) + "'";
+    case ValueType::kNull:
+      return "NULL";
+    case ValueType::kInteger:
+      return std::to_string(integer_);
+    case ValueType::kReal:
+      return RealToString(real());
+    case ValueType::kText:
+      return QuotedText(bytes_);
+    case ValueType::kBlob:
+      return "x'" + ToHex(bytes_) + "'";
   }
   return "?";
 }
@@ -143,11 +148,16 @@ Value::Value(const ValueView& view)
 
 ValueView Value::view() const {
   switch (type_) {
-    case ValueType::kNull: break;
-    case ValueType::kInteger: return ValueView::Integer(integer_);
-    case ValueType::kReal: return ValueView::Real(std::bit_cast<double>(integer_));
-    case ValueType::kText: return ValueView::Text(bytes_);
-    case ValueType::kBlob: return ValueView::Blob(bytes_);
+    case ValueType::kNull:
+      break;
+    case ValueType::kInteger:
+      return ValueView::Integer(integer_);
+    case ValueType::kReal:
+      return ValueView::Real(std::bit_cast<double>(integer_));
+    case ValueType::kText:
+      return ValueView::Text(bytes_);
+    case ValueType::kBlob:
+      return ValueView::Blob(bytes_);
   }
   return {};
 }
@@ -155,17 +165,22 @@ ValueView Value::view() const {
 void EncodeValue(const ValueView& value, ByteWriter& out) {
   out.U8(static_cast<uint8_t>(value.type()));
   switch (value.type()) {
-    case ValueType::kNull: return;
-    case ValueType::kInteger: return out.SignedVarint(value.integer());
-    case ValueType::kReal: return out.F64(value.real());
+    case ValueType::kNull:
+      return;
+    case ValueType::kInteger:
+      return out.SignedVarint(value.integer());
+    case ValueType::kReal:
+      return out.F64(value.real());
     case ValueType::kText:
-    case ValueType::kBlob: return out.String(value.bytes());
+    case ValueType::kBlob:
+      return out.String(value.bytes());
   }
 }
 
 ValueView DecodeValue(ByteReader& in) {
   switch (in.U8()) {
-    case static_cast<uint8_t>(ValueType::kNull): return {};
+    case static_cast<uint8_t>(ValueType::kNull):
+      return {};
     case static_cast<uint8_t>(ValueType::kInteger): {
       const uint64_t raw = CanonicalVarint(in);
       if (!in.ok()) return {};
@@ -185,7 +200,8 @@ ValueView DecodeValue(ByteReader& in) {
       const std::string_view bytes = CanonicalString(in);
       return in.ok() ? ValueView::Blob(bytes) : ValueView();
     }
-    default: break;
+    default:
+      break;
   }
   in.Fail();
   return {};

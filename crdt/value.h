@@ -12,8 +12,8 @@
 
 namespace patina::crdt {
 
-/// In the order in which values of different types compare, which is SQLite's own (integers and reals
-/// compare by number; an integer goes before a real of the same number).
+/// In the order in which values of different types compare, which is SQLite's own (integers and
+/// reals compare by number; an integer goes before a real of the same number).
 enum class ValueType : uint8_t { kNull = 0, kInteger = 1, kReal = 2, kText = 3, kBlob = 4 };
 
 /// A value whose bytes belong to somebody else (a changeset, a statement's row, a Value).
@@ -75,14 +75,14 @@ class Value {
 
 using Row = std::vector<Value>;
 
-/// Encoding, canonical (one value, one spelling): a type byte; integers zigzag varint, reals 8 bytes,
-/// text and blobs length-prefixed.
+/// Encoding, canonical (one value, one spelling): a type byte; integers zigzag varint, reals 8
+/// bytes, text and blobs length-prefixed.
 void EncodeValue(const ValueView& value, ByteWriter& out);
 /// A view into the reader's bytes. On malformed input the reader fails and null comes back.
 ValueView DecodeValue(ByteReader& in);
 
-/// A key or row of several values, packed: varint count, then the values. Keys compare as these bytes
-/// for equality only, not for order.
+/// A key or row of several values, packed: varint count, then the values. Keys compare as these
+/// bytes for equality only, not for order.
 std::string PackValues(const std::vector<ValueView>& values);
 std::string PackValues(const std::vector<Value>& values);
 /// False (and *values unspecified) when malformed or when there are more than max_values.

@@ -10,8 +10,9 @@
 #include "base/hash.h"
 #include "base/ids.h"
 
-// Sets of (actor, version): what a node has received, or applied. Versions of an actor usually are all
-// of 1..head; what lies above the first gap is kept in Roaring bitmaps, made when there is a gap.
+// Sets of (actor, version): what a node has received, or applied. Versions of an actor usually are
+// all of 1..head; what lies above the first gap is kept in Roaring bitmaps, made when there is a
+// gap.
 
 namespace patina::crdt {
 
@@ -72,12 +73,15 @@ class VersionSet {
   /// Versions of the actor missing below its head, as ranges.
   std::vector<VersionRange> Gaps(const ActorId& actor) const;
   std::vector<ActorRanges> AllRanges() const;
-  /// What other has and this set lacks, at most max_versions of them; ascending by actor and version.
-  std::vector<ActorRanges> Lacking(const VersionSet& other, uint64_t max_versions = UINT64_MAX) const;
+  /// What other has and this set lacks, at most max_versions of them; ascending by actor and
+  /// version.
+  std::vector<ActorRanges> Lacking(const VersionSet& other,
+                                   uint64_t max_versions = UINT64_MAX) const;
   bool IsSubsetOf(const VersionSet& other) const;
   bool operator==(const VersionSet& other) const;
 
-  /// Equal sets have equal digests, on every host and release; a change costs the actor concerned only.
+  /// Equal sets have equal digests, on every host and release; a change costs the actor concerned
+  /// only.
   Digest128 digest() const;
 
   /// Compact: per actor, runs. Reads back equal.

@@ -10,10 +10,10 @@ namespace patina::gossip {
 namespace {
 
 constexpr size_t kMissingMax = 20'000;
-constexpr size_t kNotedMax = 10'000;   // ids of one "I have"
-constexpr size_t kPulledMax = 2'000;   // ids of one Pull
-constexpr uint64_t kGapMax = 64;       // more is for anti-entropy
-constexpr int kPullPatience = 10;      // times pull_after, until a pull is given up
+constexpr size_t kNotedMax = 10'000;  // ids of one "I have"
+constexpr size_t kPulledMax = 2'000;  // ids of one Pull
+constexpr uint64_t kGapMax = 64;      // more is for anti-entropy
+constexpr int kPullPatience = 10;     // times pull_after, until a pull is given up
 
 }  // namespace
 
@@ -65,8 +65,7 @@ void Broadcast::SendBatch(const std::string& origin, uint32_t hops, std::vector<
     note = std::make_shared<const Frame>(IHave{ToRanges(std::move(ids))});
   }
   const size_t count = changes.size();
-  const auto frame =
-      std::make_shared<const Frame>(FreshChanges{origin, hops, std::move(changes)});
+  const auto frame = std::make_shared<const Frame>(FreshChanges{origin, hops, std::move(changes)});
   for (const Member* member : plan.bytes) {
     if (member->info.name == except || member->info.name == origin) continue;
     shared_.counters.changes_forwarded += count;
@@ -130,8 +129,7 @@ void Broadcast::Tick(Instant now, Outputs& out) {
     due_.erase(due_.begin());
     const auto found = missing_.find(id);
     Missing& missing = found->second;
-    if (missing.pulled || shared_.Has(id) ||
-        by_provider[missing.provider].size() >= kPulledMax) {
+    if (missing.pulled || shared_.Has(id) || by_provider[missing.provider].size() >= kPulledMax) {
       missing_.erase(found);  // anti-entropy, then
       continue;
     }

@@ -8,9 +8,9 @@
 
 namespace patina::gossip {
 
-/// Tells how far this host's wall clock is from its peers' cluster time. Offsets are kept against the
-/// steady clock, so a jump of the wall clock shows at once as an offset and is not followed unless the
-/// peers' answers confirm it. One thread (that of Node).
+/// Tells how far this host's wall clock is from its peers' cluster time. Offsets are kept against
+/// the steady clock, so a jump of the wall clock shows at once as an offset and is not followed
+/// unless the peers' answers confirm it. One thread (that of Node).
 class ClusterClock {
  public:
   /// tolerated_ms: a median offset up to this is left alone.

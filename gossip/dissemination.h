@@ -14,8 +14,8 @@ namespace patina::gossip {
 /// Bytes the update takes in a datagram, at most.
 size_t EstimateBytes(const MemberUpdate& update);
 
-/// News about members that still has to ride on datagrams: at most one piece per member, the newest.
-/// Least sent goes first, then the newest. One thread (that of Node).
+/// News about members that still has to ride on datagrams: at most one piece per member, the
+/// newest. Least sent goes first, then the newest. One thread (that of Node).
 class Dissemination {
  public:
   void Add(MemberUpdate update);
@@ -24,8 +24,8 @@ class Dissemination {
   bool Contains(const std::string& name) const { return by_name_.find(name) != by_name_.end(); }
   size_t size() const { return by_name_.size(); }
 
-  /// Appends what fits into the bytes left (skipping members already in *updates) and counts it as sent
-  /// once more; what was sent limit times is forgotten.
+  /// Appends what fits into the bytes left (skipping members already in *updates) and counts it as
+  /// sent once more; what was sent limit times is forgotten.
   void Fill(size_t bytes_left, int limit, std::vector<MemberUpdate>* updates);
 
  private:

@@ -18,15 +18,16 @@ enum class MemberState : uint8_t { kAlive = 0, kSuspect = 1, kDead = 2, kLeft = 
 /// "alive", "suspect", "dead", "left"
 std::string_view MemberStateName(MemberState state);
 
-/// What a member says of itself. Identity is the name with its incarnation; the address is an attribute.
+/// What a member says of itself. Identity is the name with its incarnation; the address is an
+/// attribute.
 struct MemberInfo {
   std::string name;
-  /// Begins at the boot's wall milliseconds and is raised by one to refute a suspicion: the higher one
-  /// of a name is the newer. Only its owner raises it.
+  /// Begins at the boot's wall milliseconds and is raised by one to refute a suspicion: the higher
+  /// one of a name is the newer. Only its owner raises it.
   uint64_t incarnation = 0;
   /// Random per process: two processes that claim one name are told apart.
   uint64_t boot = 0;
-  Endpoint address;        // gossip: UDP and TCP
+  Endpoint address;  // gossip: UDP and TCP
   std::string region;
   std::string api_address;  // as clients of that host would dial it; may be empty
   uint64_t schema = 0;      // hash of its schema
@@ -49,8 +50,8 @@ struct MemberView {
   MemberInfo info;
   MemberState state = MemberState::kAlive;
   bool self = false;
-  Instant since{};                       // of the state
-  std::optional<Duration> round_trip;    // median of recent pings; none if never measured
+  Instant since{};                     // of the state
+  std::optional<Duration> round_trip;  // median of recent pings; none if never measured
   /// Versions we have that it lacks, as far as it has told us; nothing if unknown.
   std::optional<uint64_t> versions_behind;
   /// UDP to it fails but TCP works.

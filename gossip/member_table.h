@@ -46,9 +46,7 @@ struct Member {
   std::optional<Instant> warned;         // of what others say about it
   std::optional<uint64_t> versions_behind;
 
-  bool Reachable() const {
-    return state == MemberState::kAlive || state == MemberState::kSuspect;
-  }
+  bool Reachable() const { return state == MemberState::kAlive || state == MemberState::kSuspect; }
   MemberUpdate Update() const { return {info, state, accuser}; }
   MemberView View() const;
 };

@@ -145,8 +145,7 @@ void Membership::OnSuspect(Member& member, const MemberUpdate& update, Instant n
 
 void Membership::OnGone(Member& member, const MemberUpdate& update, Instant now, Outputs& out) {
   if (update.info.incarnation < member.info.incarnation) return;
-  const bool news = update.info.incarnation > member.info.incarnation ||
-                    member.Reachable() ||
+  const bool news = update.info.incarnation > member.info.incarnation || member.Reachable() ||
                     (update.state == MemberState::kLeft && member.state == MemberState::kDead);
   if (!news) return;
   if (update.info.incarnation > member.info.incarnation) TakeInfo(member, update.info);

@@ -11,16 +11,17 @@
 #include "crdt/version_set.h"
 #include "gossip/member.h"
 
-// What nodes say to each other, as plain values. proto/peer_codec.h turns them into bytes and back and
-// checks every size and count before the core sees them. Datagrams are membership (SWIM); frames travel on
-// streams.
+// What nodes say to each other, as plain values. proto/peer_codec.h turns them into bytes and back
+// and checks every size and count before the core sees them. Datagrams are membership (SWIM);
+// frames travel on streams.
 
 namespace patina::gossip {
 
 /// An encoded changeset (crdt/changeset.h), shared: it is never copied on its way through a node.
 using SharedBytes = std::shared_ptr<const std::string>;
 
-// ---- Datagrams ---------------------------------------------------------------------------------------------
+// ---- Datagrams
+// ---------------------------------------------------------------------------------------------
 
 struct Ping {
   uint64_t sequence = 0;
@@ -46,16 +47,18 @@ using DatagramBody = std::variant<Ping, Ack, PingRequest, Nack, Rumor>;
 
 struct Datagram {
   std::string cluster;
-  std::string from;             // name of the sender
+  std::string from;  // name of the sender
   uint64_t from_incarnation = 0;
-  /// Of the set of changesets the sender has received: equal digests mean there is nothing to repair.
+  /// Of the set of changesets the sender has received: equal digests mean there is nothing to
+  /// repair.
   Digest128 received;
   int64_t cluster_time_ms = 0;  // the sender's, when it sent
   DatagramBody body;
   std::vector<MemberUpdate> updates;
 };
 
-// ---- Frames ------------------------------------------------------------------------------------------------
+// ---- Frames
+// ------------------------------------------------------------------------------------------------
 
 struct Change {
   ChangeId id;
@@ -64,7 +67,7 @@ struct Change {
 
 /// Fresh changes on their way through the broadcast tree.
 struct FreshChanges {
-  std::string origin;      // name of the node that wrote them: it decides the tree
+  std::string origin;  // name of the node that wrote them: it decides the tree
   uint32_t hops = 0;
   std::vector<Change> changes;
 };
@@ -101,16 +104,17 @@ struct SyncChanges {
   bool done = false;
 };
 
-/// The whole difference, from one read snapshot of the sender. Pulled chunk by chunk by the receiver.
+/// The whole difference, from one read snapshot of the sender. Pulled chunk by chunk by the
+/// receiver.
 struct TransferRequest {
-  uint64_t transfer = 0;   // chosen by the receiver, unique in its process
+  uint64_t transfer = 0;  // chosen by the receiver, unique in its process
   uint64_t schema = 0;
   crdt::VersionSet applied;
 };
 struct TransferChunk {
   uint64_t transfer = 0;
-  uint64_t number = 0;     // from 0
-  SharedBytes bytes;       // storage's own format
+  uint64_t number = 0;  // from 0
+  SharedBytes bytes;    // storage's own format
   bool last = false;
 };
 /// The chunk before `number` is safely staged: send that one.
@@ -137,8 +141,9 @@ struct StreamAck {
   uint64_t sequence = 0;
 };
 
-using Frame = std::variant<FreshChanges, IHave, Pull, SyncState, SyncRequest, SyncChanges, TransferRequest,
-                           TransferChunk, TransferNext, TransferRefused, MemberList, StreamPing, StreamAck>;
+using Frame =
+    std::variant<FreshChanges, IHave, Pull, SyncState, SyncRequest, SyncChanges, TransferRequest,
+                 TransferChunk, TransferNext, TransferRefused, MemberList, StreamPing, StreamAck>;
 
 /// In order of importance; each has its own budget and, from kRepair on, its own connection.
 enum class Lane : uint8_t { kMembership = 0, kFresh = 1, kRepair = 2, kBulk = 3 };

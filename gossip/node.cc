@@ -91,13 +91,12 @@ void Node::Impl::OnDatagram(const Endpoint& from, const Datagram& datagram, Inst
   const bool was_alive = before != nullptr && before->state == MemberState::kAlive;
   for (const MemberUpdate& update : datagram.updates) membership.OnUpdate(update, now, out);
   gossip::Member* member = shared.members.Find(datagram.from);
-  if (member == nullptr) {
-    ++counters.from_unknown;
-    // It takes us for a member, so it knew an earlier process of ours: greet it, and it will tell us of all.
-    if (started) prober.Greet(from, now, out);
-  }
+  if (member == nullptr) ++counters.from_unknown;
   if (const auto* ping = std::get_if<Ping>(&datagram.body)) {
     prober.OnPing(from, datagram, *ping, was_alive, now, out);
+    // It pings us by name and we do not know it: it knew an earlier process of ours.
+    if (member == nullptr && started && ping->target == shared.self.name)
+      prober.Greet(from, now, out);
   } else if (const auto* ack = std::get_if<Ack>(&datagram.body)) {
     prober.OnAck(datagram, *ack, was_alive, now, out);
   } else if (const auto* request = std::get_if<PingRequest>(&datagram.body)) {
@@ -209,9 +208,7 @@ void Node::OnTransferFailed(uint64_t transfer, const std::string& /*reason*/, In
   impl_->transfer.OnFailed(transfer, now);
 }
 
-void Node::SetParked(std::vector<ChangeId> parked) {
-  impl_->transfer.SetParked(std::move(parked));
-}
+void Node::SetParked(std::vector<ChangeId> parked) { impl_->transfer.SetParked(std::move(parked)); }
 
 void Node::SetActor(const ActorId& actor, Instant, Outputs& out) {
   if (impl_->shared.self.actor == actor) return;

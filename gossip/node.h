@@ -15,10 +15,12 @@
 
 namespace patina::gossip {
 
-/// Everything the core wants done, in this order: persist, then send, then notify. The performer (the
-/// agent's net thread, or the simulator) owns one, hands it to each call and empties it afterwards.
+/// Everything the core wants done, in this order: persist, then send, then notify. The performer
+/// (the agent's net thread, or the simulator) owns one, hands it to each call and empties it
+/// afterwards.
 struct Outputs {
-  /// Changesets from peers: to be merged by the writer, then reported by OnPersisted or OnPersistFailed.
+  /// Changesets from peers: to be merged by the writer, then reported by OnPersisted or
+  /// OnPersistFailed.
   std::vector<Change> persist;
 
   /// A transfer's chunk to be staged by the writer; then OnTransferStaged, or after the last one
@@ -39,7 +41,7 @@ struct Outputs {
   std::vector<DatagramOut> datagrams;
 
   struct FrameOut {
-    std::string to;      // member's name
+    std::string to;  // member's name
     Endpoint address;
     Lane lane = Lane::kFresh;
     std::shared_ptr<const Frame> frame;  // shared when several members get the same
@@ -54,8 +56,9 @@ struct Outputs {
   };
   std::vector<LogRead> log_reads;
 
-  /// Serve a transfer: open one read snapshot. Answered by OnTransferChunkRead or OnTransferReadFailed;
-  /// further chunks are asked for by read_chunk; close_transfer ends it at any time.
+  /// Serve a transfer: open one read snapshot. Answered by OnTransferChunkRead or
+  /// OnTransferReadFailed; further chunks are asked for by read_chunk; close_transfer ends it at
+  /// any time.
   struct OpenTransfer {
     uint64_t serving = 0;
     uint64_t schema = 0;
@@ -108,8 +111,9 @@ struct Self {
 ///
 /// Every call that may produce outputs takes `now` (never going back) and an Outputs to append to.
 ///
-/// Invariants: what is in received() is durable here. Nothing is asked for, forwarded or persisted twice
-/// while it is in flight. The same calls with the same seed give the same outputs: no unordered iteration.
+/// Invariants: what is in received() is durable here. Nothing is asked for, forwarded or persisted
+/// twice while it is in flight. The same calls with the same seed give the same outputs: no
+/// unordered iteration.
 class Node {
  public:
   /// received: from storage at start.
@@ -118,8 +122,8 @@ class Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  /// Begins probing and joins through the seeds (addresses; resolved by the performer, may be called again
-  /// with newly resolved ones). Members known from before a restart may be given, too.
+  /// Begins probing and joins through the seeds (addresses; resolved by the performer, may be
+  /// called again with newly resolved ones). Members known from before a restart may be given, too.
   void SetSeeds(std::vector<Endpoint> seeds);
   void Start(Instant now, Outputs& out);
   /// Says goodbye; done when LeaveDone() or config.leave_deadline has passed.
@@ -139,21 +143,24 @@ class Node {
   void OnPersisted(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
   /// They are not, and the writer does not have them: they may be fetched again later.
   void OnPersistFailed(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
-  void OnLogRead(uint64_t read, std::vector<Change> changes, std::vector<crdt::ActorRanges> not_at_hand,
-                 bool complete, Instant now, Outputs& out);
-  void OnTransferChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes, bool last, Instant now,
-                           Outputs& out);
+  void OnLogRead(uint64_t read, std::vector<Change> changes,
+                 std::vector<crdt::ActorRanges> not_at_hand, bool complete, Instant now,
+                 Outputs& out);
+  void OnTransferChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes, bool last,
+                           Instant now, Outputs& out);
   void OnTransferReadFailed(uint64_t serving, const std::string& reason, Instant now, Outputs& out);
   void OnTransferStaged(uint64_t transfer, uint64_t number, Instant now, Outputs& out);
   /// received: all of this node's received set after the merge.
-  void OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now, Outputs& out);
+  void OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now,
+                        Outputs& out);
   void OnTransferFailed(uint64_t transfer, const std::string& reason, Instant now, Outputs& out);
 
-  /// Changes of what the node says of itself (its actor after the first write, schema after a reload).
+  /// Changes of what the node says of itself (its actor after the first write, schema after a
+  /// reload).
   void SetActor(const ActorId& actor, Instant now, Outputs& out);
   void SetSchema(uint64_t schema, Instant now, Outputs& out);
-  /// Which changes are received but not applied now (all of them; usually none): a transfer that is asked
-  /// for has to bring them again. To be called when that changes, and after the start.
+  /// Which changes are received but not applied now (all of them; usually none): a transfer that is
+  /// asked for has to bring them again. To be called when that changes, and after the start.
   void SetParked(std::vector<ChangeId> parked);
   /// The host's wall clock, just before other calls: used for offsets to the peers, nothing else.
   void SetWallMs(int64_t wall_ms);
@@ -168,7 +175,8 @@ class Node {
   const crdt::VersionSet& received() const;
   /// Versions some reachable peer has and we lack, as far as told.
   uint64_t VersionsLacking() const;
-  /// What to add to the wall clock to get cluster time: 0 while the median offset to the peers is tolerated.
+  /// What to add to the wall clock to get cluster time: 0 while the median offset to the peers is
+  /// tolerated.
   int64_t ClockCorrectionMs() const;
   size_t InFlightBytes() const;
   const Counters& counters() const;

@@ -131,8 +131,7 @@ void Prober::OnPing(const Endpoint& from, const Datagram& datagram, const Ping& 
   }
   const Member* member = shared_.members.Find(datagram.from);
   // A restart whose clock went back must learn that we believe in a later incarnation.
-  const bool outdated =
-      member != nullptr && datagram.from_incarnation < member->info.incarnation;
+  const bool outdated = member != nullptr && datagram.from_incarnation < member->info.incarnation;
   shared_.SendDatagram({from, member, !was_alive || ping.target.empty(), outdated},
                        Ack{ping.sequence}, now, out);
 }
@@ -175,8 +174,8 @@ void Prober::OnPingRequest(const Endpoint& from, const PingRequest& request, Ins
   errand.for_sequence = request.sequence;
   errand.ends_at = now + std::min(ProbeTimeout(*target), shared_.config.probe_timeout_default);
   const uint64_t sequence = next_sequence_++;
-  shared_.SendDatagram({target->info.address, target, false, false},
-                       Ping{sequence, request.target}, now, out);
+  shared_.SendDatagram({target->info.address, target, false, false}, Ping{sequence, request.target},
+                       now, out);
   errands_.emplace(sequence, std::move(errand));
 }
 
@@ -199,8 +198,8 @@ void Prober::OnStreamAck(Member& from, const StreamAck& ack, Outputs& out) {
 }
 
 void Prober::CallAddress(const Endpoint& address, const Member* member, Instant now, Outputs& out) {
-  while (!calls_.empty() && (calls_.size() >= kCallsMax ||
-                             now - calls_.begin()->second.sent > kCallLife)) {
+  while (!calls_.empty() &&
+         (calls_.size() >= kCallsMax || now - calls_.begin()->second.sent > kCallLife)) {
     calls_.erase(calls_.begin());
   }
   const uint64_t sequence = next_sequence_++;

@@ -29,7 +29,8 @@ class Prober {
   void OnStreamPing(Member& from, const StreamPing& ping, Outputs& out);
   void OnStreamAck(Member& from, const StreamAck& ack, Outputs& out);
 
-  /// Somebody we do not know speaks to us: pings that address as if it were a seed. Limited in rate.
+  /// Somebody we do not know speaks to us: pings that address as if it were a seed. Limited in
+  /// rate.
   void Greet(const Endpoint& stranger, Instant now, Outputs& out);
   void Tick(Instant now, Outputs& out);
   Instant NextDeadline() const;

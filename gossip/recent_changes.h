@@ -9,8 +9,8 @@
 
 namespace patina::gossip {
 
-/// The last changes made or received, at hand for peers that pull them. Bounded by bytes and number; the
-/// oldest go first. One thread (that of Node).
+/// The last changes made or received, at hand for peers that pull them. Bounded by bytes and
+/// number; the oldest go first. One thread (that of Node).
 class RecentChanges {
  public:
   struct Entry {

@@ -9,10 +9,10 @@
 namespace patina::gossip {
 namespace {
 
-constexpr uint64_t kFarBehind = 200;     // versions missing that no broadcast will bring any more
-constexpr uint64_t kShareMin = 64;       // versions worth a request of their own
+constexpr uint64_t kFarBehind = 200;  // versions missing that no broadcast will bring any more
+constexpr uint64_t kShareMin = 64;    // versions worth a request of their own
 constexpr Duration kBusyInterval = std::chrono::milliseconds(700);
-constexpr uint64_t kLackingFactor = 4;   // requests' worth of missing versions remembered per peer
+constexpr uint64_t kLackingFactor = 4;  // requests' worth of missing versions remembered per peer
 
 }  // namespace
 
@@ -223,8 +223,8 @@ void Sync::OnChanges(const std::string& from, SyncChanges changes, Instant now, 
   }
   Peer& peer = peers_.at(from);
   Member* member = shared_.members.Find(from);
-  const std::vector<crdt::ActorRanges> not_at_hand = IntersectWith(
-      request.wanted, changes.not_at_hand, shared_.config.sync_versions_max);
+  const std::vector<crdt::ActorRanges> not_at_hand =
+      IntersectWith(request.wanted, changes.not_at_hand, shared_.config.sync_versions_max);
   if (!not_at_hand.empty()) {
     peer.unavailable.Union(ToSet(not_at_hand));
     if (member != nullptr && member->Reachable()) transfer_.Want(*member, now, out);

@@ -71,7 +71,7 @@ class Sync {
   Transfer& transfer_;
   std::map<std::string, Peer> peers_;
   std::set<std::pair<Instant, std::string>> due_;  // peers with a due time
-  Instant next_while_busy_{};  // exchange, while changes keep coming in
+  Instant next_while_busy_{};                      // exchange, while changes keep coming in
   std::map<uint64_t, Request> requests_;
   uint64_t next_request_ = 1;
   crdt::VersionSet refused_;

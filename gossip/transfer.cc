@@ -44,9 +44,9 @@ void Transfer::Fail(Instant now, bool abandon, Outputs* out) {
   asked_.reset();
   failures_ = std::min(failures_ + 1, kBackoffDoublings);
   const Duration most = kBackoff * (int64_t{1} << failures_);
-  not_before_ = now + most / 2 +
-                Duration(static_cast<int64_t>(
-                    shared_.rng.Below(static_cast<uint64_t>(most.count() / 2))));
+  not_before_ =
+      now + most / 2 +
+      Duration(static_cast<int64_t>(shared_.rng.Below(static_cast<uint64_t>(most.count() / 2))));
 }
 
 void Transfer::OnChunk(const std::string& from, const TransferChunk& chunk, Instant now,
@@ -58,8 +58,7 @@ void Transfer::OnChunk(const std::string& from, const TransferChunk& chunk, Inst
   }
   asked_->staging = !chunk.last;
   asked_->merging = chunk.last;
-  asked_->deadline =
-      now + shared_.config.transfer_timeout * (chunk.last ? kMergePatience : 1);
+  asked_->deadline = now + shared_.config.transfer_timeout * (chunk.last ? kMergePatience : 1);
   out.stage.push_back({chunk.transfer, chunk.number, chunk.bytes, chunk.last});
 }
 
@@ -143,9 +142,9 @@ void Transfer::OnChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes,
   if (found == serving_.end() || found->second.next_number != number) return;
   const Member* peer = shared_.members.Find(found->second.peer);
   if (peer != nullptr) {
-    shared_.SendFrame(
-        *peer, Lane::kBulk,
-        Frame(TransferChunk{found->second.transfer, number, std::move(bytes), last}), out);
+    shared_.SendFrame(*peer, Lane::kBulk,
+                      Frame(TransferChunk{found->second.transfer, number, std::move(bytes), last}),
+                      out);
   }
   if (last || peer == nullptr) {
     if (last) ++shared_.counters.transfers_served;

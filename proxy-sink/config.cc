@@ -33,8 +33,8 @@ Status ReadToml(const TomlReader& file, SinkConfig* config) {
   RETURN_IF_ERROR(file.String("sink", "agent", &config->agent));
   RETURN_IF_ERROR(file.Integer("sink", "agent_silence_ms_max", kSilenceMsMin, INT32_MAX,
                                &config->agent_silence_ms_max));
-  RETURN_IF_ERROR(file.Integer("sink", "rtt_age_ms_max", kRttAgeMsMin, INT64_MAX,
-                               &config->rtt_age_ms_max));
+  RETURN_IF_ERROR(
+      file.Integer("sink", "rtt_age_ms_max", kRttAgeMsMin, INT64_MAX, &config->rtt_age_ms_max));
   if (config->listen.empty()) return file.ErrorAt("sink", "listen", "listen is empty");
   return OkStatus();
 }
@@ -65,8 +65,8 @@ Result<SinkConfig> Finish(const TomlReader& file, const Environment& environment
                                          &config.rtt_age_ms_max));
   if (config.listen.empty()) return InvalidArgument("PATINA_SINK_LISTEN is empty");
   if (config.agent.empty()) {
-    config.agent = ::access(kDefaultSocket, F_OK) == 0 ? StrCat("unix:", kDefaultSocket)
-                                                       : "127.0.0.1:7401";
+    config.agent =
+        ::access(kDefaultSocket, F_OK) == 0 ? StrCat("unix:", kDefaultSocket) : "127.0.0.1:7401";
   }
   return config;
 }

@@ -39,8 +39,8 @@ class Feed::Impl {
   void Start(Listener listener) {
     listener_ = std::move(listener);
     if (!link_) {
-      link_ = MakeAgentLink(options_.agent, options_.token, options_.backoff_min,
-                            options_.backoff_max);
+      link_ =
+          MakeAgentLink(options_.agent, options_.token, options_.backoff_min, options_.backoff_max);
     }
     thread_ = std::thread([this] { Run(); });
   }
@@ -69,10 +69,10 @@ class Feed::Impl {
  private:
   struct Stream {
     std::unique_ptr<AgentCall> call;
-    bool up = false;            // a message came on this call
+    bool up = false;  // a message came on this call
     bool refused = false;
     bool snapshotting = false;
-    bool resumed = false;       // opened with `from`, nothing numbered heard yet
+    bool resumed = false;          // opened with `from`, nothing numbered heard yet
     std::optional<uint64_t> from;  // all up to this change number is in the table
     uint64_t seen = 0;
     std::optional<Instant> heard;
@@ -182,8 +182,10 @@ class Feed::Impl {
       case FeedItem::Kind::kHeartbeat:
         if (!stream.snapshotting) Complete(index, item.number);
         return;
-      case FeedItem::Kind::kMember: return table_.SetMember(item.text, item.member);
-      case FeedItem::Kind::kEndOfMembers: return table_.EndMembers();
+      case FeedItem::Kind::kMember:
+        return table_.SetMember(item.text, item.member);
+      case FeedItem::Kind::kEndOfMembers:
+        return table_.EndMembers();
     }
   }
 
@@ -233,8 +235,9 @@ class Feed::Impl {
     const Duration backoff =
         std::min(options_.backoff_max, options_.backoff_min * (1 << std::min(stream.attempts, 16)));
     ++stream.attempts;
-    stream.retry_at = clock_.Now() + Duration(static_cast<int64_t>(
-                          static_cast<double>(backoff.count()) * (0.5 + 0.5 * rng_.Unit())));
+    stream.retry_at =
+        clock_.Now() + Duration(static_cast<int64_t>(static_cast<double>(backoff.count()) *
+                                                     (0.5 + 0.5 * rng_.Unit())));
   }
 
   void PublishAll() {

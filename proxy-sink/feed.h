@@ -12,8 +12,8 @@
 namespace patina::proxy_sink {
 
 struct FeedOptions {
-  std::string agent;                              // "unix:/path" or "host:port"
-  std::string token;                              // empty: none
+  std::string agent;                               // "unix:/path" or "host:port"
+  std::string token;                               // empty: none
   Duration silence_max = std::chrono::seconds(3);  // the agent sends a heartbeat each second
   Duration first_message_max = std::chrono::seconds(10);
   Duration backoff_min = std::chrono::milliseconds(100);

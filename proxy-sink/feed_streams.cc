@@ -15,10 +15,14 @@ constexpr int kMessageBytesMax = 64 << 20;
 
 Cell CellOf(const v1::Value& value) {
   switch (value.kind_case()) {
-    case v1::Value::kInteger: return value.integer();
-    case v1::Value::kReal: return value.real();
-    case v1::Value::kText: return value.text();
-    default: return std::monostate();
+    case v1::Value::kInteger:
+      return value.integer();
+    case v1::Value::kReal:
+      return value.real();
+    case v1::Value::kText:
+      return value.text();
+    default:
+      return std::monostate();
   }
 }
 
@@ -36,27 +40,37 @@ FeedItem NumberItem(FeedItem::Kind kind, uint64_t number) {
 std::optional<FeedItem> ItemOf(const v1::SubscribeEvent& event) {
   using Kind = FeedItem::Kind;
   switch (event.kind_case()) {
-    case v1::SubscribeEvent::kRow: return RowItem(Kind::kSnapshotRow, event.row());
-    case v1::SubscribeEvent::kInsert: return RowItem(Kind::kUpsert, event.insert());
-    case v1::SubscribeEvent::kUpdate: return RowItem(Kind::kUpsert, event.update());
-    case v1::SubscribeEvent::kDelete: return RowItem(Kind::kErase, event.delete_());
+    case v1::SubscribeEvent::kRow:
+      return RowItem(Kind::kSnapshotRow, event.row());
+    case v1::SubscribeEvent::kInsert:
+      return RowItem(Kind::kUpsert, event.insert());
+    case v1::SubscribeEvent::kUpdate:
+      return RowItem(Kind::kUpsert, event.update());
+    case v1::SubscribeEvent::kDelete:
+      return RowItem(Kind::kErase, event.delete_());
     case v1::SubscribeEvent::kEndOfSnapshot:
       return NumberItem(Kind::kEndOfSnapshot, event.end_of_snapshot().change_number());
     case v1::SubscribeEvent::kHeartbeat:
       return NumberItem(Kind::kHeartbeat, event.heartbeat().change_number());
     case v1::SubscribeEvent::kReset:
       return FeedItem{.kind = Kind::kReset, .cells = {}, .text = event.reset().reason()};
-    default: return std::nullopt;  // columns are those of our query
+    default:
+      return std::nullopt;  // columns are those of our query
   }
 }
 
 MemberState StateOf(v1::Member::State state) {
   switch (state) {
-    case v1::Member::STATE_ALIVE: return MemberState::kAlive;
-    case v1::Member::STATE_SUSPECT: return MemberState::kSuspect;
-    case v1::Member::STATE_DEAD: return MemberState::kDead;
-    case v1::Member::STATE_LEFT: return MemberState::kLeft;
-    default: return MemberState::kUnknown;
+    case v1::Member::STATE_ALIVE:
+      return MemberState::kAlive;
+    case v1::Member::STATE_SUSPECT:
+      return MemberState::kSuspect;
+    case v1::Member::STATE_DEAD:
+      return MemberState::kDead;
+    case v1::Member::STATE_LEFT:
+      return MemberState::kLeft;
+    default:
+      return MemberState::kUnknown;
   }
 }
 
@@ -135,8 +149,7 @@ class TableCall final
 class MembersCall final : public AgentCall,
                           private grpc::ClientReadReactor<v1::WatchMembersResponse> {
  public:
-  MembersCall(v1::Cluster::Stub& stub, FeedQueue* queue, const std::string& token)
-      : queue_(queue) {
+  MembersCall(v1::Cluster::Stub& stub, FeedQueue* queue, const std::string& token) : queue_(queue) {
     if (!token.empty()) context_.AddMetadata("authorization", "Bearer " + token);
     stub.async()->WatchMembers(&context_, &request_, this);
     AddHold();
@@ -234,8 +247,7 @@ std::unique_ptr<AgentLink> MakeAgentLink(const std::string& agent, const std::st
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(ToMs(backoff_max)));
   // A proxy in the environment is for the web, not for the agent on this host.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  auto channel =
-      grpc::CreateCustomChannel(agent, grpc::InsecureChannelCredentials(), arguments);
+  auto channel = grpc::CreateCustomChannel(agent, grpc::InsecureChannelCredentials(), arguments);
   return std::make_unique<GrpcLink>(channel, token);
 }
 

@@ -85,8 +85,8 @@ class AgentLink {
  public:
   virtual ~AgentLink() = default;
   /// *queue outlives the call. from: only changes newer than this change number.
-  virtual std::unique_ptr<AgentCall> OpenTable(const TableSpec& table,
-                                               std::optional<uint64_t> from, FeedQueue* queue) = 0;
+  virtual std::unique_ptr<AgentCall> OpenTable(const TableSpec& table, std::optional<uint64_t> from,
+                                               FeedQueue* queue) = 0;
   virtual std::unique_ptr<AgentCall> OpenMembers(FeedQueue* queue) = 0;
 };
 

@@ -14,8 +14,8 @@ namespace patina::proxy_sink {
 namespace {
 
 constexpr double kEarthRadiusKm = 6371.0;
-constexpr double kFixedMs = 4;     // hops and detours of the shortest path abroad
-constexpr double kKmPerMs = 75;    // there and back, on cables that are not straight
+constexpr double kFixedMs = 4;   // hops and detours of the shortest path abroad
+constexpr double kKmPerMs = 75;  // there and back, on cables that are not straight
 constexpr double kUnknownMs = 1e6;
 constexpr int64_t kUsualSoftLimit = 20;  // the scale of load where a service names no limit
 
@@ -170,8 +170,8 @@ class Picker {
 
   void AddCandidate(Usable& usable, size_t rivals) {
     usable.taken = true;
-    const bool first_region = answer_.candidates.empty() ||
-                              answer_.candidates.front().region == usable.machine->region;
+    const bool first_region =
+        answer_.candidates.empty() || answer_.candidates.front().region == usable.machine->region;
     Candidate& candidate = answer_.candidates.emplace_back();
     candidate.machine = usable.machine->id;
     candidate.host = usable.machine->host;
@@ -190,8 +190,8 @@ class Picker {
     }
     const bool farther = answer_.candidates.back().distance.ms < usable.distance.ms;
     Reject(*usable.machine,
-           StrCat("usable, not needed: ", farther ? "farther, " : "",
-                  DistanceText(usable.distance), ", ", usable.service->inflight, " in flight"));
+           StrCat("usable, not needed: ", farther ? "farther, " : "", DistanceText(usable.distance),
+                  ", ", usable.service->inflight, " in flight"));
   }
 
   void Reject(const Machine& machine, std::string reason) {
@@ -250,8 +250,8 @@ std::string WhyNone(const AppBlock& app, const PickAnswer& answer) {
   const size_t named = std::min(kNamed, answer.rejected.size());
   for (size_t i = 0; i < named; ++i) {
     const Rejection& rejection = answer.rejected[i];
-    text += StrCat(i == 0 ? "" : "; ", rejection.machine, " (", rejection.region, "): ",
-                   rejection.reason);
+    text += StrCat(i == 0 ? "" : "; ", rejection.machine, " (", rejection.region,
+                   "): ", rejection.reason);
   }
   if (answer.rejected_total > named) {
     text += StrCat("; and ", answer.rejected_total - named, " more");

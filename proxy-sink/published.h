@@ -25,7 +25,7 @@ class Published {
   mutable std::mutex mutex_;
   std::shared_ptr<const T> value_;
 #else
-  std::atomic<std::shared_ptr<const T>> value_;
+  std::atomic<std::shared_ptr<const T> > value_;
 #endif
 };
 

@@ -92,9 +92,12 @@ CheckStatus StatusFromName(std::string_view name) {
 ParsedRow Read(TableId table, CellReader& in) {
   // Braced lists are evaluated in order.
   switch (table) {
-    case TableId::kRegions: return RegionRow{in.Name(), in.Real(-90, 90), in.Real(-180, 180)};
-    case TableId::kHosts: return HostRow{in.Name(), in.Text()};
-    case TableId::kApps: return AppRow{in.Name(), in.Text()};
+    case TableId::kRegions:
+      return RegionRow{in.Name(), in.Real(-90, 90), in.Real(-180, 180)};
+    case TableId::kHosts:
+      return HostRow{in.Name(), in.Text()};
+    case TableId::kApps:
+      return AppRow{in.Name(), in.Text()};
     case TableId::kMachines:
       return MachineRow{in.Name(), in.Text(), in.Text(), in.Text(), in.Text(), in.Text()};
     case TableId::kServices:
@@ -103,7 +106,8 @@ ParsedRow Read(TableId table, CellReader& in) {
       return CheckRow{in.Name(), in.Port(), in.Text(), StatusFromName(in.Text())};
     case TableId::kServiceLoad:
       return ServiceLoadRow{in.Name(), in.Port(), in.Count(), in.TimeMs()};
-    case TableId::kMachineLoad: return MachineLoadRow{in.Name(), in.Real(0, kCpuMax)};
+    case TableId::kMachineLoad:
+      return MachineLoadRow{in.Name(), in.Real(0, kCpuMax)};
     case TableId::kRegionRtt:
       return RegionRttRow{in.Name(), in.Name(), in.Integer(0, kRttUsMax), in.TimeMs()};
   }
@@ -117,10 +121,14 @@ const std::array<TableSpec, kTableCount>& AllTables() { return kTables; }
 
 std::string_view CheckStatusName(CheckStatus status) {
   switch (status) {
-    case CheckStatus::kPassing: return "passing";
-    case CheckStatus::kWarning: return "warning";
-    case CheckStatus::kUnknown: return "unknown";
-    case CheckStatus::kCritical: return "critical";
+    case CheckStatus::kPassing:
+      return "passing";
+    case CheckStatus::kWarning:
+      return "warning";
+    case CheckStatus::kUnknown:
+      return "unknown";
+    case CheckStatus::kCritical:
+      return "critical";
   }
   return "unknown";
 }

@@ -124,8 +124,8 @@ grpc::Status SinkServer::Service::Answer(const v1::PickRequest& request, Rng& rn
     }
     return {grpc::StatusCode::NOT_FOUND, "no such app: " + request.app()};
   }
-  const PickAnswer answer = proxy_sink::Pick(*app, *table_.geography(), query, clock_.WallMs(), rng,
-                                             options_.pick);
+  const PickAnswer answer =
+      proxy_sink::Pick(*app, *table_.geography(), query, clock_.WallMs(), rng, options_.pick);
   for (const Candidate& each : answer.candidates) FillCandidate(each, response->add_candidates());
   for (const Rejection& each : answer.rejected) {
     v1::Rejected* rejected = response->add_rejected();

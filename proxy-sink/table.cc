@@ -177,11 +177,21 @@ void Table::Remove(TableId table, const std::string& packed) {
       apps_[id].row.reset();
       dirty_apps_.insert(id);
       return;
-    case TableId::kMachines: SetMachine(id, std::nullopt); break;
-    case TableId::kServices: service().row.reset(); break;
-    case TableId::kChecks: service().checks.erase(key[2]); break;
-    case TableId::kServiceLoad: service().load.reset(); break;
-    case TableId::kMachineLoad: machines_[id].load.reset(); break;
+    case TableId::kMachines:
+      SetMachine(id, std::nullopt);
+      break;
+    case TableId::kServices:
+      service().row.reset();
+      break;
+    case TableId::kChecks:
+      service().checks.erase(key[2]);
+      break;
+    case TableId::kServiceLoad:
+      service().load.reset();
+      break;
+    case TableId::kMachineLoad:
+      machines_[id].load.reset();
+      break;
   }
   TouchMachine(id);
   PruneMachine(id, port);
@@ -302,9 +312,7 @@ Machine Table::BuildMachine(const MachineEntry& entry) const {
   return machine;
 }
 
-size_t Table::ShardOf(std::string_view app) {
-  return std::hash<std::string_view>()(app) % kShards;
-}
+size_t Table::ShardOf(std::string_view app) { return std::hash<std::string_view>()(app) % kShards; }
 
 std::shared_ptr<const AppBlock> Table::Find(std::string_view app) const {
   const auto directory = directory_[ShardOf(app)].Get();

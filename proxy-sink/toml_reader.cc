@@ -1,8 +1,9 @@
 #include "proxy-sink/toml_reader.h"
 
+#include <toml++/toml.h>
+
 #include <fstream>
 #include <iterator>
-#include <toml++/toml.h>
 #include <utility>
 
 #include "base/log.h"
@@ -90,8 +91,8 @@ Status TomlReader::Integer(const std::string& section, const std::string& key, i
   return OkStatus();
 }
 
-Status TomlReader::Real(const std::string& section, const std::string& key, double low,
-                        double high, double* value) const {
+Status TomlReader::Real(const std::string& section, const std::string& key, double low, double high,
+                        double* value) const {
   const toml::node* node = impl_->Find(section, key);
   if (node == nullptr) return OkStatus();
   const auto real = node->value<double>();

@@ -21,7 +21,8 @@ Status BindNamed(Stmt& prepared, const Statement& statement, int count) {
   for (int i = 1; i <= count; ++i) {
     if (bound[static_cast<size_t>(i)]) continue;
     const char* name = sqlite3_bind_parameter_name(prepared.get(), i);
-    return InvalidArgument(StrCat("no value for parameter ", name == nullptr ? "?" : name, " (number ", i, ")"));
+    return InvalidArgument(
+        StrCat("no value for parameter ", name == nullptr ? "?" : name, " (number ", i, ")"));
   }
   return OkStatus();
 }
@@ -54,10 +55,11 @@ Status BindParameters(Stmt& prepared, const Statement& statement) {
     return BindNamed(prepared, statement, count);
   }
   if (static_cast<size_t>(count) != statement.positional.size()) {
-    return InvalidArgument(StrCat("the statement has ", count, " parameter", count == 1 ? "" : "s", ", ",
-                                  statement.positional.size(), " given"));
+    return InvalidArgument(StrCat("the statement has ", count, " parameter", count == 1 ? "" : "s",
+                                  ", ", statement.positional.size(), " given"));
   }
-  for (int i = 0; i < count; ++i) prepared.Bind(i + 1, statement.positional[static_cast<size_t>(i)]);
+  for (int i = 0; i < count; ++i)
+    prepared.Bind(i + 1, statement.positional[static_cast<size_t>(i)]);
   return OkStatus();
 }
 
@@ -73,7 +75,8 @@ Result<Stmt> PrepareOne(Db& db, std::string_view sql, size_t bytes_max) {
   ASSIGN_OR_RETURN(Stmt statement, db.Prepare(sql, true, &used));
   if (!statement) return InvalidArgument("the statement is empty");
   if (!OnlyBlank(sql.substr(used))) {
-    return InvalidArgument("several statements in one text: send them one by one (in one transaction)");
+    return InvalidArgument(
+        "several statements in one text: send them one by one (in one transaction)");
   }
   return statement;
 }

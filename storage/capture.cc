@@ -23,7 +23,8 @@ ValueView AsStored(const Column& column, const ValueView& value) {
 
 ValueView HookValue(sqlite3* db, int position, bool old_image) {
   sqlite3_value* value = nullptr;
-  const int code = old_image ? sqlite3_preupdate_old(db, position, &value) : sqlite3_preupdate_new(db, position, &value);
+  const int code = old_image ? sqlite3_preupdate_old(db, position, &value)
+                             : sqlite3_preupdate_new(db, position, &value);
   if (code != SQLITE_OK || value == nullptr) return ValueView::Null();
   return ViewOfSqliteValue(value);
 }
@@ -67,8 +68,8 @@ void Capture::RollBackTo(size_t mark) {
   }
 }
 
-void Capture::Hook(void* context, sqlite3* db, int op, const char* database, const char* name, sqlite3_int64 old_rowid,
-                   sqlite3_int64 new_rowid) {
+void Capture::Hook(void* context, sqlite3* db, int op, const char* database, const char* name,
+                   sqlite3_int64 old_rowid, sqlite3_int64 new_rowid) {
   auto* self = static_cast<Capture*>(context);
   if (!self->active_ || database == nullptr || std::string_view(database) != "main") return;
   if (self->last_table_ == nullptr || self->last_table_->table().name != name) {
@@ -85,7 +86,8 @@ void Capture::Hook(void* context, sqlite3* db, int op, const char* database, con
   }
   if (self->touched_count_ > self->rows_max_) {
     self->too_many_ = true;
-    sqlite3_interrupt(db);  // ends a long statement; a short one may still succeed: the caller asks too_many()
+    sqlite3_interrupt(
+        db);  // ends a long statement; a short one may still succeed: the caller asks too_many()
   }
 }
 
@@ -113,7 +115,8 @@ std::string Capture::HookKey(sqlite3* db, const TableIo& table, bool old_image) 
   for (size_t k = 0; k < key.size(); ++k) {
     for (size_t i = 0; i < order.size(); ++i) {
       if (order[i].in_key && order[i].index == k) {
-        crdt::EncodeValue(AsStored(table.table().key[k], HookValue(db, static_cast<int>(i), old_image)), out);
+        crdt::EncodeValue(
+            AsStored(table.table().key[k], HookValue(db, static_cast<int>(i), old_image)), out);
       }
     }
   }
@@ -175,7 +178,8 @@ void Capture::OnKeyedRow(sqlite3* db, int op, TableIo& table) {
   }
 }
 
-Status Capture::ImagesOf(TableIo& table, TouchedTable& touched, std::unordered_map<std::string, Image>* images) {
+Status Capture::ImagesOf(TableIo& table, TouchedTable& touched,
+                         std::unordered_map<std::string, Image>* images) {
   std::string key, values;
   images->reserve(touched.by_rowid.size() + touched.by_key.size());
   for (auto& [rowid, row] : touched.by_rowid) {
@@ -226,7 +230,8 @@ Status Capture::FixDefaults(TableIo& table, const std::string& key, Image* image
   return OkStatus();
 }
 
-Status Capture::AddNet(TableIo& table, const std::string& key, Image& image, std::vector<NetChange>* out) {
+Status Capture::AddNet(TableIo& table, const std::string& key, Image& image,
+                       std::vector<NetChange>* out) {
   NetChange net;
   const Table& declared = table.table();
   if (image.had_row && table.has_late_defaults()) RETURN_IF_ERROR(FixDefaults(table, key, &image));

@@ -16,20 +16,20 @@ namespace patina::storage {
 /// What one transaction did to one row, net.
 struct NetChange {
   TableIo* table = nullptr;
-  std::string key;                    // packed
+  std::string key;  // packed
   uint64_t key_hash = 0;
   crdt::Says says = crdt::Says::kNothing;
-  std::vector<crdt::ColumnIndex> columns;   // written in effect
+  std::vector<crdt::ColumnIndex> columns;  // written in effect
   bool had_row = false, has_row = false;
-  std::string old_values, new_values;       // packed non-key columns; empty without a row
+  std::string old_values, new_values;  // packed non-key columns; empty without a row
   int64_t old_rowid = 0, new_rowid = 0;
   /// The same row in effect, but at another rowid: its clock row must move in the same commit.
   bool moved() const { return had_row && has_row && old_rowid != new_rowid; }
 };
 
-/// Notes which rows SQL touches, by SQLite's preupdate hook on the writer's connection, and says before the
-/// commit what came of it. The hook's values alone mislead (see docs/capture.md), so touched rows are read
-/// again and compared with their first old image.
+/// Notes which rows SQL touches, by SQLite's preupdate hook on the writer's connection, and says
+/// before the commit what came of it. The hook's values alone mislead (see docs/capture.md), so
+/// touched rows are read again and compared with their first old image.
 class Capture {
  public:
   /// Installs the hook. tables outlive it.
@@ -41,9 +41,9 @@ class Capture {
   /// Between Begin and Finish or Discard the hook notes; otherwise it looks away (merges).
   void Begin(size_t rows_max);
   void Discard();
-  /// Net changes by table and key. resolve_default is asked for the stamped columns of a row when an old
-  /// NULL may be a default that the row never stored. Touched rows that did not change are left out,
-  /// unless moved().
+  /// Net changes by table and key. resolve_default is asked for the stamped columns of a row when
+  /// an old NULL may be a default that the row never stored. Touched rows that did not change are
+  /// left out, unless moved().
   Result<std::vector<NetChange>> Finish();
 
   bool too_many() const { return too_many_; }
@@ -53,7 +53,8 @@ class Capture {
   size_t Mark() const { return insert_journal_.size(); }
   void RollBackTo(size_t mark);
 
-  using LoadClock = std::function<Result<crdt::RowClock>(TableIo&, const std::string& key, int64_t rowid)>;
+  using LoadClock =
+      std::function<Result<crdt::RowClock>(TableIo&, const std::string& key, int64_t rowid)>;
   void SetClockLoader(LoadClock loader) { load_clock_ = std::move(loader); }
 
  private:
@@ -80,7 +81,8 @@ class Capture {
   Touched& TouchKey(TableIo& table, const std::string& key, bool* is_new);
   void ReadOld(sqlite3* db, const TableIo& table, Touched* touched);
   static std::string HookKey(sqlite3* db, const TableIo& table, bool old_image);
-  Status ImagesOf(TableIo& table, TouchedTable& touched, std::unordered_map<std::string, Image>* images);
+  Status ImagesOf(TableIo& table, TouchedTable& touched,
+                  std::unordered_map<std::string, Image>* images);
   Status AddNet(TableIo& table, const std::string& key, Image& image, std::vector<NetChange>* out);
   Status FixDefaults(TableIo& table, const std::string& key, Image* image);
 

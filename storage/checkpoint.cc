@@ -5,7 +5,8 @@
 #include "base/log.h"
 #include "storage/store_impl.h"
 
-// What is shared by all ways of writing, and the checkpoint: clocks, sets and digests written behind.
+// What is shared by all ways of writing, and the checkpoint: clocks, sets and digests written
+// behind.
 
 namespace patina::storage {
 
@@ -14,7 +15,8 @@ TableIo* Store::Impl::FindTable(std::string_view name) {
   return found == by_name.end() ? nullptr : found->second;
 }
 
-Status Store::Impl::AppendLog(const crdt::Stamp& stamp, LogKind kind, std::string_view bytes, std::string_view effect) {
+Status Store::Impl::AppendLog(const crdt::Stamp& stamp, LogKind kind, std::string_view bytes,
+                              std::string_view effect) {
   ++next_seq;
   insert_log.BindInt(1, static_cast<int64_t>(next_seq));
   insert_log.BindInt(2, stamp.actor);
@@ -54,11 +56,13 @@ void Store::Impl::BeginEffects(CommitEffects* effects) {
   effect_index.clear();
 }
 
-void Store::Impl::NoteTable(CommitEffects* effects, uint32_t table) { effects->tables_changed[table] = true; }
+void Store::Impl::NoteTable(CommitEffects* effects, uint32_t table) {
+  effects->tables_changed[table] = true;
+}
 
-void Store::Impl::AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq, const std::string& key,
-                            uint64_t key_hash, bool had_row, std::string_view before, bool has_row,
-                            std::string_view after) {
+void Store::Impl::AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq,
+                            const std::string& key, uint64_t key_hash, bool had_row,
+                            std::string_view before, bool has_row, std::string_view after) {
   if (!effect_tables[table]) return;
   const std::string name = std::string(reinterpret_cast<const char*>(&key_hash), sizeof key_hash) +
                            std::string(reinterpret_cast<const char*>(&table), sizeof table) + key;
@@ -77,8 +81,8 @@ void Store::Impl::AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq
   if (has_row) effect.after = tables[table]->FullRow(key, after);
 }
 
-void Store::Impl::AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before, uint64_t hash_after,
-                            bool alive_before, bool alive_after) {
+void Store::Impl::AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before,
+                            uint64_t hash_after, bool alive_before, bool alive_after) {
   table.digest.Subtract(key_hash, hash_before);
   table.digest.Add(key_hash, hash_after);
   if (alive_before) --table.digest.rows;
@@ -115,7 +119,8 @@ Status Store::Impl::WriteDirtyRows() {
   // First what goes: a rowid may have been given to another row since.
   for (CachedRow* row : rows) {
     TableIo& table = *tables[row->table];
-    if (row->clock_rowid != 0 && (!row->present || (!table.table().without_rowid && row->clock_rowid != row->rowid))) {
+    if (row->clock_rowid != 0 &&
+        (!row->present || (!table.table().without_rowid && row->clock_rowid != row->rowid))) {
       RETURN_IF_ERROR(table.DeleteClock(*row));
     }
     if (row->present && row->dead_in_file) RETURN_IF_ERROR(table.DeleteDead(*row));
@@ -134,8 +139,9 @@ Status Store::Impl::WriteDirtyRows() {
 
 Status Store::Impl::CheckpointIfDue() {
   const Instant now = options.clock->Now();
-  const bool due = cache.dirty() >= options.limits.dirty_rows_max ||
-                   (last_seq > checkpoint_seq && now - last_checkpoint >= options.limits.checkpoint_interval);
+  const bool due =
+      cache.dirty() >= options.limits.dirty_rows_max ||
+      (last_seq > checkpoint_seq && now - last_checkpoint >= options.limits.checkpoint_interval);
   return due ? Checkpoint() : OkStatus();
 }
 
@@ -151,10 +157,13 @@ Status Store::Impl::Checkpoint() {
     RETURN_IF_ERROR(WriteDirtyRows());
     RETURN_IF_ERROR(SaveActors());
     RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
-    RETURN_IF_ERROR(SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(last_seq))));
-    RETURN_IF_ERROR(SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
+    RETURN_IF_ERROR(
+        SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(last_seq))));
+    RETURN_IF_ERROR(
+        SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
     // During a replay the digests do not count yet: they are made anew right after.
-    RETURN_IF_ERROR(SaveState("digests_valid", crdt::ValueView::Integer(capture == nullptr ? 0 : 1)));
+    RETURN_IF_ERROR(
+        SaveState("digests_valid", crdt::ValueView::Integer(capture == nullptr ? 0 : 1)));
     RETURN_IF_ERROR(SaveDigests());
     RETURN_IF_ERROR(TrimLog());
     return Commit("checkpoint");
@@ -191,7 +200,10 @@ Status Store::Impl::TrimLog() {
   const auto oldest_ms = ClusterMs() - ToMs(options.limits.log_age_max);
   const bool may_be_old = log_bytes > options.limits.log_bytes_max || oldest_ms > 0;
   if (!may_be_old) return OkStatus();
-  ASSIGN_OR_RETURN(Stmt scan, db->Prepare("SELECT seq, time, length(bytes) FROM __patina_log WHERE seq <= ? ORDER BY seq", false));
+  ASSIGN_OR_RETURN(
+      Stmt scan,
+      db->Prepare("SELECT seq, time, length(bytes) FROM __patina_log WHERE seq <= ? ORDER BY seq",
+                  false));
   scan.BindInt(1, static_cast<int64_t>(last_seq));
   uint64_t trim_to = 0, left = log_bytes;
   while (true) {

@@ -15,22 +15,30 @@ int Length(std::string_view bytes) { return static_cast<int>(bytes.size()); }
 
 Errc ErrcOfSqlite(int code) {
   switch (code & 0xff) {
-    case SQLITE_CONSTRAINT: return Errc::kFailedPrecondition;
+    case SQLITE_CONSTRAINT:
+      return Errc::kFailedPrecondition;
     case SQLITE_FULL:
     case SQLITE_TOOBIG:
-    case SQLITE_NOMEM: return Errc::kResourceExhausted;
+    case SQLITE_NOMEM:
+      return Errc::kResourceExhausted;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return Errc::kUnavailable;
-    case SQLITE_INTERRUPT: return Errc::kCancelled;
+    case SQLITE_LOCKED:
+      return Errc::kUnavailable;
+    case SQLITE_INTERRUPT:
+      return Errc::kCancelled;
     case SQLITE_AUTH:
     case SQLITE_PERM:
-    case SQLITE_READONLY: return Errc::kPermissionDenied;
+    case SQLITE_READONLY:
+      return Errc::kPermissionDenied;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return Errc::kDataLoss;
+    case SQLITE_NOTADB:
+      return Errc::kDataLoss;
     case SQLITE_ERROR:
     case SQLITE_MISMATCH:
-    case SQLITE_RANGE: return Errc::kInvalidArgument;
-    default: return Errc::kInternal;
+    case SQLITE_RANGE:
+      return Errc::kInvalidArgument;
+    default:
+      return Errc::kInternal;
   }
 }
 
@@ -44,28 +52,41 @@ Error SqliteError(sqlite3* db, std::string_view what) {
 
 ValueView ViewOfSqliteValue(sqlite3_value* value) {
   switch (sqlite3_value_type(value)) {
-    case SQLITE_INTEGER: return ValueView::Integer(sqlite3_value_int64(value));
-    case SQLITE_FLOAT: return ValueView::Real(sqlite3_value_double(value));
+    case SQLITE_INTEGER:
+      return ValueView::Integer(sqlite3_value_int64(value));
+    case SQLITE_FLOAT:
+      return ValueView::Real(sqlite3_value_double(value));
     case SQLITE_TEXT: {
       const auto* text = reinterpret_cast<const char*>(sqlite3_value_text(value));
       return ValueView::Text({text, static_cast<size_t>(sqlite3_value_bytes(value))});
     }
     case SQLITE_BLOB: {
       const auto* blob = static_cast<const char*>(sqlite3_value_blob(value));
-      return ValueView::Blob({blob == nullptr ? "" : blob,
-                              static_cast<size_t>(sqlite3_value_bytes(value))});
+      return ValueView::Blob(
+          {blob == nullptr ? "" : blob, static_cast<size_t>(sqlite3_value_bytes(value))});
     }
-    default: return ValueView::Null();
+    default:
+      return ValueView::Null();
   }
 }
 
 void Stmt::Bind(int index, const ValueView& value) {
   switch (value.type()) {
-    case ValueType::kNull: sqlite3_bind_null(get(), index); break;
-    case ValueType::kInteger: sqlite3_bind_int64(get(), index, value.integer()); break;
-    case ValueType::kReal: sqlite3_bind_double(get(), index, value.real()); break;
-    case ValueType::kText: BindText(index, value.bytes()); break;
-    case ValueType::kBlob: BindBlob(index, value.bytes()); break;
+    case ValueType::kNull:
+      sqlite3_bind_null(get(), index);
+      break;
+    case ValueType::kInteger:
+      sqlite3_bind_int64(get(), index, value.integer());
+      break;
+    case ValueType::kReal:
+      sqlite3_bind_double(get(), index, value.real());
+      break;
+    case ValueType::kText:
+      BindText(index, value.bytes());
+      break;
+    case ValueType::kBlob:
+      BindBlob(index, value.bytes());
+      break;
   }
 }
 
@@ -101,14 +122,18 @@ Status Stmt::Run() {
 
 ValueView Stmt::Column(int index) const {
   switch (sqlite3_column_type(get(), index)) {
-    case SQLITE_INTEGER: return ValueView::Integer(sqlite3_column_int64(get(), index));
-    case SQLITE_FLOAT: return ValueView::Real(sqlite3_column_double(get(), index));
+    case SQLITE_INTEGER:
+      return ValueView::Integer(sqlite3_column_int64(get(), index));
+    case SQLITE_FLOAT:
+      return ValueView::Real(sqlite3_column_double(get(), index));
     case SQLITE_TEXT: {
       const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(get(), index));
       return ValueView::Text({text, static_cast<size_t>(sqlite3_column_bytes(get(), index))});
     }
-    case SQLITE_BLOB: return ValueView::Blob(ColumnBytes(index));
-    default: return ValueView::Null();
+    case SQLITE_BLOB:
+      return ValueView::Blob(ColumnBytes(index));
+    default:
+      return ValueView::Null();
   }
 }
 
@@ -122,7 +147,8 @@ Result<Db> Db::Open(const std::string& path, Mode mode) {
   int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   if (mode == Mode::kReadWriteCreate) flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
   if (mode == Mode::kReadOnly) flags |= SQLITE_OPEN_READONLY;
-  if (mode == Mode::kMemory) flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
+  if (mode == Mode::kMemory)
+    flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
   sqlite3* raw = nullptr;
   const int code = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
   Db db(raw);
@@ -161,9 +187,10 @@ Result<int64_t> Db::QueryInt(const std::string& sql) {
 }
 
 Status Db::ConnectTableFunctions() {
-  for (const char* name : {"json_each('[]')", "json_tree('[]')", "pragma_table_info('')", "pragma_table_xinfo('')",
-                           "pragma_table_list('')", "pragma_index_list('')", "pragma_index_info('')",
-                           "pragma_index_xinfo('')"}) {
+  for (const char* name :
+       {"json_each('[]')", "json_tree('[]')", "pragma_table_info('')", "pragma_table_xinfo('')",
+        "pragma_table_list('')", "pragma_index_list('')", "pragma_index_info('')",
+        "pragma_index_xinfo('')"}) {
     RETURN_IF_ERROR(Prepare(std::string("SELECT 1 FROM ") + name, false));
   }
   return OkStatus();

@@ -18,8 +18,9 @@ uint64_t RowHasher::ActorHash(crdt::ActorIndex index, const crdt::ActorTable& ac
   return actor_hashes_[index];
 }
 
-uint64_t RowHasher::HashCell(uint64_t key_hash, crdt::ColumnIndex column, const crdt::ValueView& value,
-                             const crdt::Stamp& stamp, const crdt::ActorTable& actors) {
+uint64_t RowHasher::HashCell(uint64_t key_hash, crdt::ColumnIndex column,
+                             const crdt::ValueView& value, const crdt::Stamp& stamp,
+                             const crdt::ActorTable& actors) {
   buffer_.clear();
   ByteWriter out(&buffer_);
   crdt::EncodeValue(value, out);
@@ -27,14 +28,17 @@ uint64_t RowHasher::HashCell(uint64_t key_hash, crdt::ColumnIndex column, const 
   return CombineHash(content, CombineHash(stamp.time.bits, ActorHash(stamp.actor, actors)));
 }
 
-uint64_t RowHasher::HashExistence(uint64_t key_hash, const crdt::Stamp& stamp, const crdt::ActorTable& actors) {
-  return CombineHash(key_hash ^ 0x657869737473u, CombineHash(stamp.time.bits, ActorHash(stamp.actor, actors)));
+uint64_t RowHasher::HashExistence(uint64_t key_hash, const crdt::Stamp& stamp,
+                                  const crdt::ActorTable& actors) {
+  return CombineHash(key_hash ^ 0x657869737473u,
+                     CombineHash(stamp.time.bits, ActorHash(stamp.actor, actors)));
 }
 
-uint64_t RowHasher::Hash(uint64_t key_hash, const crdt::RowClock& clock, std::string_view packed_values,
-                         const crdt::ActorTable& actors) {
+uint64_t RowHasher::Hash(uint64_t key_hash, const crdt::RowClock& clock,
+                         std::string_view packed_values, const crdt::ActorTable& actors) {
   if (!clock.alive()) return 0;
-  uint64_t sum = clock.existence().IsNever() ? 0 : HashExistence(key_hash, clock.existence(), actors);
+  uint64_t sum =
+      clock.existence().IsNever() ? 0 : HashExistence(key_hash, clock.existence(), actors);
   ByteReader in(packed_values);
   const uint64_t count = in.Varint();
   for (uint64_t i = 0; i < count && i < column_seeds_.size(); ++i) {
@@ -55,9 +59,12 @@ uint32_t TableDigestState::Bucket(uint64_t key_hash) {
 }
 
 Digest128 TableDigestState::Fold() const {
-  return Hash128({reinterpret_cast<const char*>(buckets.data()), buckets.size() * sizeof(uint64_t)}, rows);
+  return Hash128({reinterpret_cast<const char*>(buckets.data()), buckets.size() * sizeof(uint64_t)},
+                 rows);
 }
 
-uint32_t BucketOfKey(std::string_view packed_key) { return TableDigestState::Bucket(Hash64(packed_key)); }
+uint32_t BucketOfKey(std::string_view packed_key) {
+  return TableDigestState::Bucket(Hash64(packed_key));
+}
 
 }  // namespace patina::storage

@@ -10,15 +10,16 @@
 #include "crdt/value.h"
 #include "storage/schema.h"
 
-// Digests of tables: per bucket of keys the sum of a hash per cell of live rows that has a stamp. Sums
-// do not depend on the order in which rows came; a cell's hash depends on key, column, value, time and
-// writer, never on numbers that only this node knows.
+// Digests of tables: per bucket of keys the sum of a hash per cell of live rows that has a stamp.
+// Sums do not depend on the order in which rows came; a cell's hash depends on key, column, value,
+// time and writer, never on numbers that only this node knows.
 
 namespace patina::storage {
 
 struct CachedRow;
 
-/// Hash of one row, the sum over its existence and its stamped cells; 0 for a row that is not alive.
+/// Hash of one row, the sum over its existence and its stamped cells; 0 for a row that is not
+/// alive.
 class RowHasher {
  public:
   explicit RowHasher(const Table& table);
@@ -28,7 +29,8 @@ class RowHasher {
   /// One cell (or, with no value, the existence) alone.
   uint64_t HashCell(uint64_t key_hash, crdt::ColumnIndex column, const crdt::ValueView& value,
                     const crdt::Stamp& stamp, const crdt::ActorTable& actors);
-  uint64_t HashExistence(uint64_t key_hash, const crdt::Stamp& stamp, const crdt::ActorTable& actors);
+  uint64_t HashExistence(uint64_t key_hash, const crdt::Stamp& stamp,
+                         const crdt::ActorTable& actors);
 
  private:
   uint64_t ActorHash(crdt::ActorIndex index, const crdt::ActorTable& actors);

@@ -5,7 +5,8 @@
 #include "storage/bind.h"
 #include "storage/store_impl.h"
 
-// Local transactions: SQL runs in savepoints, its net effect becomes a changeset, one commit for the group.
+// Local transactions: SQL runs in savepoints, its net effect becomes a changeset, one commit for
+// the group.
 
 namespace patina::storage {
 namespace {
@@ -27,7 +28,8 @@ void Store::Impl::GuardClientSql() {
   sqlite3_progress_handler(db->get(), kProgressSteps, &Impl::Progress, this);
 }
 
-int Store::Impl::Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
+int Store::Impl::Authorize(void* context, int action, const char* first, const char* second,
+                           const char*, const char*) {
   auto* self = static_cast<Impl*>(context);
   if (!self->client_sql) return SQLITE_OK;
   auto deny = [&](std::string why) {
@@ -37,30 +39,41 @@ int Store::Impl::Authorize(void* context, int action, const char* first, const c
   switch (action) {
     case SQLITE_SELECT:
     case SQLITE_READ:
-    case SQLITE_RECURSIVE: return SQLITE_OK;
+    case SQLITE_RECURSIVE:
+      return SQLITE_OK;
     case SQLITE_FUNCTION:
-      if (second != nullptr && std::string_view(second) == "load_extension") return deny("load_extension is not allowed");
+      if (second != nullptr && std::string_view(second) == "load_extension")
+        return deny("load_extension is not allowed");
       return SQLITE_OK;
     case SQLITE_INSERT:
     case SQLITE_UPDATE:
     case SQLITE_DELETE:
-      if (first != nullptr && std::string_view(first).starts_with("sqlite_")) {  // what CREATE, DROP and ALTER write
-        return deny("only SELECT, INSERT, UPDATE and DELETE run here; the schema is changed by its files");
+      if (first != nullptr &&
+          std::string_view(first).starts_with("sqlite_")) {  // what CREATE, DROP and ALTER write
+        return deny(
+            "only SELECT, INSERT, UPDATE and DELETE run here; the schema is changed by its files");
       }
-      if (IsInternal(first)) return deny(std::string("the table ") + first + " is internal and only read");
+      if (IsInternal(first))
+        return deny(std::string("the table ") + first + " is internal and only read");
       return SQLITE_OK;
     case SQLITE_SAVEPOINT:
-      if (second != nullptr && sqlite3_stricmp(second, kSavepoint) == 0) return deny("this savepoint name is reserved");
+      if (second != nullptr && sqlite3_stricmp(second, kSavepoint) == 0)
+        return deny("this savepoint name is reserved");
       self->savepoint_op = first == nullptr ? "" : first;
       self->savepoint_name = second == nullptr ? "" : second;
       return SQLITE_OK;
     case SQLITE_TRANSACTION:
-      return deny("each request is one transaction already: leave out BEGIN, COMMIT and ROLLBACK (SAVEPOINT is fine)");
-    case SQLITE_PRAGMA: return deny("PRAGMA is not allowed here");
+      return deny(
+          "each request is one transaction already: leave out BEGIN, COMMIT and ROLLBACK "
+          "(SAVEPOINT is fine)");
+    case SQLITE_PRAGMA:
+      return deny("PRAGMA is not allowed here");
     case SQLITE_ATTACH:
-    case SQLITE_DETACH: return deny("ATTACH, DETACH and VACUUM are not allowed here");
+    case SQLITE_DETACH:
+      return deny("ATTACH, DETACH and VACUUM are not allowed here");
     default:
-      return deny("only SELECT, INSERT, UPDATE and DELETE run here; the schema is changed by its files");
+      return deny(
+          "only SELECT, INSERT, UPDATE and DELETE run here; the schema is changed by its files");
   }
 }
 
@@ -81,7 +94,8 @@ Result<Stmt*> Store::Impl::ClientStatement(const std::string& sql) {
   if (savepoint_op.empty()) client_index[client_statements.front().sql] = client_statements.begin();
   if (client_statements.size() > kClientStatementsMax) {
     const auto last = std::prev(client_statements.end());
-    if (const auto found = client_index.find(last->sql); found != client_index.end() && found->second == last) {
+    if (const auto found = client_index.find(last->sql);
+        found != client_index.end() && found->second == last) {
       client_index.erase(found);
     }
     client_statements.erase(last);
@@ -108,21 +122,25 @@ Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
   if (!changed.ok() || capture->too_many()) {
     if (!denied.empty()) return PermissionDenied(denied);
     if (capture->too_many()) {
-      return ResourceExhausted(StrCat("the transaction touches more than ", options.limits.transaction_rows_max,
+      return ResourceExhausted(StrCat("the transaction touches more than ",
+                                      options.limits.transaction_rows_max,
                                       " rows (limit transaction_rows_max): split it"));
     }
     if (changed.error().code == Errc::kCancelled) {
-      return DeadlineExceeded(StrCat("the transaction ran longer than ", ToMs(options.limits.transaction_deadline),
+      return DeadlineExceeded(StrCat("the transaction ran longer than ",
+                                     ToMs(options.limits.transaction_deadline),
                                      " ms (limit transaction_deadline_ms)"));
     }
     return changed;
   }
   if (savepoint_op == "BEGIN") savepoints.push_back({savepoint_name, capture->Mark()});
   if (savepoint_op == "ROLLBACK" || savepoint_op == "RELEASE") {
-    while (!savepoints.empty() && sqlite3_stricmp(savepoints.back().name.c_str(), savepoint_name.c_str()) != 0) {
+    while (!savepoints.empty() &&
+           sqlite3_stricmp(savepoints.back().name.c_str(), savepoint_name.c_str()) != 0) {
       savepoints.pop_back();
     }
-    if (!savepoints.empty() && savepoint_op == "ROLLBACK") capture->RollBackTo(savepoints.back().mark);
+    if (!savepoints.empty() && savepoint_op == "ROLLBACK")
+      capture->RollBackTo(savepoints.back().mark);
     if (!savepoints.empty() && savepoint_op == "RELEASE") savepoints.pop_back();
   }
   return changed;
@@ -143,13 +161,15 @@ Status Store::Impl::SaveActors() {
     const auto name = node_names.find(id);
     insert_actor.BindInt(1, i);
     insert_actor.BindBlob(2, id.AsBytes());
-    insert_actor.BindText(3, name == node_names.end() ? std::string_view() : std::string_view(name->second));
+    insert_actor.BindText(
+        3, name == node_names.end() ? std::string_view() : std::string_view(name->second));
     RETURN_IF_ERROR(insert_actor.Run());
   }
   return OkStatus();
 }
 
-Result<std::string> Store::Impl::BuildChangeset(const crdt::ChangesetHeader& header, const std::vector<NetChange>& net) {
+Result<std::string> Store::Impl::BuildChangeset(const crdt::ChangesetHeader& header,
+                                                const std::vector<NetChange>& net) {
   crdt::ChangesetBuilder builder(header);
   std::vector<crdt::ValueView> all, values;
   std::vector<crdt::ColumnIndex> positions;
@@ -180,7 +200,8 @@ Result<std::string> Store::Impl::BuildChangeset(const crdt::ChangesetHeader& hea
       }
       builder.AddRow(change.says, change.key, positions, values);
       if (builder.size() > options.limits.changeset.bytes_max) {
-        return ResourceExhausted(StrCat("the transaction's changes are larger than ", options.limits.changeset.bytes_max,
+        return ResourceExhausted(StrCat("the transaction's changes are larger than ",
+                                        options.limits.changeset.bytes_max,
                                         " bytes (limit changeset_bytes_max): split it"));
       }
     }
@@ -227,11 +248,15 @@ crdt::RowClock Store::Impl::ClockInGroup(const CachedRow& cached) const {
   crdt::RowClock clock = cached.clock;
   if (group == nullptr) return clock;
   for (const Pending& earlier : *group) {
-    const auto found = std::lower_bound(
-        earlier.net.begin(), earlier.net.end(), cached, [](const NetChange& net, const CachedRow& row) {
-          return net.table->number() != row.table ? net.table->number() < row.table : net.key < row.key;
-        });
-    if (found == earlier.net.end() || found->table->number() != cached.table || found->key != cached.key) continue;
+    const auto found = std::lower_bound(earlier.net.begin(), earlier.net.end(), cached,
+                                        [](const NetChange& net, const CachedRow& row) {
+                                          return net.table->number() != row.table
+                                                     ? net.table->number() < row.table
+                                                     : net.key < row.key;
+                                        });
+    if (found == earlier.net.end() || found->table->number() != cached.table ||
+        found->key != cached.key)
+      continue;
     if (found->says == crdt::Says::kNothing && found->columns.empty()) continue;
     clock.Merge({earlier.stamp, found->says, found->columns.data(), found->columns.size()}, actors);
   }
@@ -239,17 +264,20 @@ crdt::RowClock Store::Impl::ClockInGroup(const CachedRow& cached) const {
 }
 
 Status Store::Impl::LogLocal(Pending* pending) {
-  const bool effective = std::any_of(pending->net.begin(), pending->net.end(), [](const NetChange& change) {
-    return change.says != crdt::Says::kNothing || !change.columns.empty();
-  });
-  // Now, while the file's clocks are those of before: another transaction of the group may change the row again.
+  const bool effective =
+      std::any_of(pending->net.begin(), pending->net.end(), [](const NetChange& change) {
+        return change.says != crdt::Says::kNothing || !change.columns.empty();
+      });
+  // Now, while the file's clocks are those of before: another transaction of the group may change
+  // the row again.
   for (const NetChange& change : pending->net) RETURN_IF_ERROR(EnsureCached(change));
   RETURN_IF_ERROR(MoveClocks(pending->net));
   if (!effective) return OkStatus();
   MintActorIfNeeded();
   const crdt::HlcTime time = hlc.Next(ClusterMs());
   pending->stamp = {time, next_version + 1, actor_index};
-  ASSIGN_OR_RETURN(std::string bytes, BuildChangeset({{actor, next_version + 1}, time, 0}, pending->net));
+  ASSIGN_OR_RETURN(std::string bytes,
+                   BuildChangeset({{actor, next_version + 1}, time, 0}, pending->net));
   RETURN_IF_ERROR(AppendLog(pending->stamp, LogKind::kChangeset, bytes, {}));
   ++next_version;
   pending->committed.actor = actor;
@@ -263,8 +291,9 @@ Status Store::Impl::LogLocal(Pending* pending) {
 Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction) {
   if (transaction.statements.empty()) return InvalidArgument("the transaction has no statements");
   if (transaction.statements.size() > options.limits.statements_max) {
-    return ResourceExhausted(StrCat("the transaction has ", transaction.statements.size(), " statements; at most ",
-                                    options.limits.statements_max, " (limit statements_max)"));
+    return ResourceExhausted(StrCat("the transaction has ", transaction.statements.size(),
+                                    " statements; at most ", options.limits.statements_max,
+                                    " (limit statements_max)"));
   }
   Pending pending;
   savepoints.clear();
@@ -274,7 +303,8 @@ Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction)
     Result<int64_t> changed = RunStatement(transaction.statements[i]);
     if (!changed.ok()) {
       Error error = changed.error();
-      if (transaction.statements.size() > 1) error.message = StrCat("statement ", i + 1, ": ", error.message);
+      if (transaction.statements.size() > 1)
+        error.message = StrCat("statement ", i + 1, ": ", error.message);
       return error;
     }
     pending.committed.rows_changed.push_back(*changed);
@@ -284,8 +314,9 @@ Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction)
   return pending;
 }
 
-Status Store::Impl::RunGroup(std::span<const Transaction> transactions, std::vector<Result<Committed>>* results,
-                             std::vector<bool>* failed, std::vector<Pending>* pending, bool* restart) {
+Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
+                             std::vector<Result<Committed>>* results, std::vector<bool>* failed,
+                             std::vector<Pending>* pending, bool* restart) {
   RETURN_IF_ERROR(begin.Run());
   next_version = version;
   next_seq = last_seq;
@@ -306,7 +337,8 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions, std::vec
     (*failed)[i] = true;
     (*results)[i] = outcome.error();
     ++stats.transactions_failed;
-    if (!db->InTransaction()) {  // INSERT OR ROLLBACK and its like end the whole group: run the others again
+    if (!db->InTransaction()) {  // INSERT OR ROLLBACK and its like end the whole group: run the
+                                 // others again
       *restart = true;
       return OkStatus();
     }
@@ -330,7 +362,8 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
   }
   if (net.moved() && !net.table->table().without_rowid) {
     row->clock_rowid = net.new_rowid;
-    cache.MarkDirty(row);  // whoever had this rowid before may delete the clock there at the checkpoint
+    cache.MarkDirty(
+        row);  // whoever had this rowid before may delete the clock there at the checkpoint
   }
   row->values = net.has_row ? std::move(net.new_values) : net.table->default_values();
   row->present = net.has_row;
@@ -346,8 +379,8 @@ void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
   for (NetChange& net : pending.net) {
     if (net.says != crdt::Says::kNothing || !net.columns.empty()) {  // not for one that only moved
       NoteTable(effects, net.table->number());
-      AddEffect(effects, net.table->number(), pending.committed.seq, net.key, net.key_hash, net.had_row, net.old_values,
-                net.has_row, net.new_values);
+      AddEffect(effects, net.table->number(), pending.committed.seq, net.key, net.key_hash,
+                net.had_row, net.old_values, net.has_row, net.new_values);
     }
     if (Status status = ApplyNet(pending.stamp, net); !status.ok()) return Broken(status.error());
   }
@@ -357,13 +390,16 @@ void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
   ++stats.local_transactions;
 }
 
-std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction> transactions, CommitEffects* effects) {
-  std::vector<Result<Committed>> results(transactions.size(), Result<Committed>(Aborted("not run")));
+std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction> transactions,
+                                                    CommitEffects* effects) {
+  std::vector<Result<Committed>> results(transactions.size(),
+                                         Result<Committed>(Aborted("not run")));
   BeginEffects(effects);
   std::vector<bool> failed(transactions.size());
   std::vector<Pending> pending;
   group = &pending;
-  Status status = broken ? Status(Unavailable("the store is broken; the agent must restart")) : OkStatus();
+  Status status =
+      broken ? Status(Unavailable("the store is broken; the agent must restart")) : OkStatus();
   for (bool restart = true; status.ok() && restart;) {
     restart = false;
     status = RunGroup(transactions, &results, &failed, &pending, &restart);

@@ -44,8 +44,8 @@ bool IsConstantLiteral(std::string_view text) {
 Result<crdt::Value> DefaultValue(const Column& column, const std::string& literal, bool strict) {
   ASSIGN_OR_RETURN(Db scratch, Db::Open(":memory:", Db::Mode::kMemory));
   const std::string type = column.declared_type;
-  RETURN_IF_ERROR(scratch.Exec("CREATE TABLE d (k INTEGER, c " + type + " DEFAULT " + literal + ")" +
-                               (strict ? " STRICT" : "")));
+  RETURN_IF_ERROR(scratch.Exec("CREATE TABLE d (k INTEGER, c " + type + " DEFAULT " + literal +
+                               ")" + (strict ? " STRICT" : "")));
   RETURN_IF_ERROR(scratch.Exec("INSERT INTO d (k) VALUES (1)"));
   ASSIGN_OR_RETURN(Stmt select, scratch.Prepare("SELECT c FROM d"));
   RETURN_IF_ERROR(select.Step());
@@ -59,7 +59,8 @@ struct RawColumn {
 
 Result<std::vector<RawColumn>> ReadColumns(Db& db, const Table& table) {
   ASSIGN_OR_RETURN(Stmt info, db.Prepare("SELECT name, type, \"notnull\", dflt_value, pk, hidden "
-                                         "FROM pragma_table_xinfo(?)", false));
+                                         "FROM pragma_table_xinfo(?)",
+                                         false));
   info.BindText(1, table.name);
   std::vector<RawColumn> columns;
   while (true) {
@@ -89,7 +90,8 @@ Result<std::vector<RawColumn>> ReadColumns(Db& db, const Table& table) {
 }
 
 Status CheckIndexes(Db& db, const Table& table) {
-  ASSIGN_OR_RETURN(Stmt list, db.Prepare("SELECT name, \"unique\", origin FROM pragma_index_list(?)", false));
+  ASSIGN_OR_RETURN(Stmt list,
+                   db.Prepare("SELECT name, \"unique\", origin FROM pragma_index_list(?)", false));
   list.BindText(1, table.name);
   while (true) {
     ASSIGN_OR_RETURN(const bool row, list.Step());
@@ -97,24 +99,27 @@ Status CheckIndexes(Db& db, const Table& table) {
     const std::string name(list.ColumnBytes(0)), origin(list.ColumnBytes(2));
     const bool unique = list.ColumnInt(1) != 0;
     if (unique && origin != "pk") {
-      return InvalidArgument("table " + table.name + ": the unique constraint or index " + name +
-                             " cannot be kept across nodes that write at the same time; leave it out, "
-                             "or make the columns the primary key");
+      return InvalidArgument(
+          "table " + table.name + ": the unique constraint or index " + name +
+          " cannot be kept across nodes that write at the same time; leave it out, "
+          "or make the columns the primary key");
     }
     if (origin != "pk") continue;
-    ASSIGN_OR_RETURN(Stmt columns, db.Prepare("SELECT name, coll FROM pragma_index_xinfo(?) WHERE key", false));
+    ASSIGN_OR_RETURN(Stmt columns,
+                     db.Prepare("SELECT name, coll FROM pragma_index_xinfo(?) WHERE key", false));
     columns.BindText(1, name);
     while (true) {
       ASSIGN_OR_RETURN(const bool column, columns.Step());
       if (!column) break;
       if (columns.ColumnBytes(1) != "BINARY") {
-        return InvalidArgument("table " + table.name + ", key column " +
-                               std::string(columns.ColumnBytes(0)) + ": keys compare as bytes; remove COLLATE " +
-                               std::string(columns.ColumnBytes(1)));
+        return InvalidArgument(
+            "table " + table.name + ", key column " + std::string(columns.ColumnBytes(0)) +
+            ": keys compare as bytes; remove COLLATE " + std::string(columns.ColumnBytes(1)));
       }
     }
   }
-  ASSIGN_OR_RETURN(Stmt foreign, db.Prepare("SELECT \"table\" FROM pragma_foreign_key_list(?)", false));
+  ASSIGN_OR_RETURN(Stmt foreign,
+                   db.Prepare("SELECT \"table\" FROM pragma_foreign_key_list(?)", false));
   foreign.BindText(1, table.name);
   ASSIGN_OR_RETURN(const bool has_foreign, foreign.Step());
   if (has_foreign) {
@@ -131,8 +136,9 @@ Status CheckKeyColumn(const Table& table, const Column& column, bool is_rowid) {
     return InvalidArgument(at + "may be NULL; add NOT NULL");
   }
   if (column.declared_type.empty() || Upper(column.declared_type) == "ANY") {
-    return InvalidArgument(at + "has no type, so 1 and '1' would be two keys here and one elsewhere; "
-                                "declare TEXT, INTEGER or BLOB");
+    return InvalidArgument(at +
+                           "has no type, so 1 and '1' would be two keys here and one elsewhere; "
+                           "declare TEXT, INTEGER or BLOB");
   }
   if (column.affinity == Affinity::kReal || column.affinity == Affinity::kNumeric) {
     return InvalidArgument(at + "is " + column.declared_type +
@@ -142,14 +148,18 @@ Status CheckKeyColumn(const Table& table, const Column& column, bool is_rowid) {
 }
 
 Status ReadKind(Db& db, Table* table) {
-  ASSIGN_OR_RETURN(Stmt list, db.Prepare("SELECT wr, strict FROM pragma_table_list(?) WHERE schema = 'main'", false));
+  ASSIGN_OR_RETURN(
+      Stmt list,
+      db.Prepare("SELECT wr, strict FROM pragma_table_list(?) WHERE schema = 'main'", false));
   list.BindText(1, table->name);
   ASSIGN_OR_RETURN(const bool row, list.Step());
   if (!row) return NotFound("no such table: " + table->name);
   table->without_rowid = list.ColumnInt(0) != 0;
   table->strict = list.ColumnInt(1) != 0;
-  ASSIGN_OR_RETURN(Stmt sql, db.Prepare("SELECT type, sql FROM sqlite_schema WHERE tbl_name = ? AND "
-                                        "sql IS NOT NULL ORDER BY name", false));
+  ASSIGN_OR_RETURN(Stmt sql,
+                   db.Prepare("SELECT type, sql FROM sqlite_schema WHERE tbl_name = ? AND "
+                              "sql IS NOT NULL ORDER BY name",
+                              false));
   sql.BindText(1, table->name);
   while (true) {
     ASSIGN_OR_RETURN(const bool more, sql.Step());
@@ -172,8 +182,9 @@ Result<Table> IntrospectTable(Db& db, const std::string& name) {
   table.name = name;
   RETURN_IF_ERROR(ReadKind(db, &table));
   if (Upper(table.create_sql).find("AUTOINCREMENT") != std::string::npos) {
-    return InvalidArgument("table " + name + ": AUTOINCREMENT numbers are picked on each node anew "
-                                             "and would collide; use ids that writers choose");
+    return InvalidArgument("table " + name +
+                           ": AUTOINCREMENT numbers are picked on each node anew "
+                           "and would collide; use ids that writers choose");
   }
   ASSIGN_OR_RETURN(std::vector<RawColumn> columns, ReadColumns(db, table));
   RETURN_IF_ERROR(CheckIndexes(db, table));
@@ -184,8 +195,8 @@ Result<Table> IntrospectTable(Db& db, const std::string& name) {
   for (RawColumn& raw : columns) {
     if (raw.key_position > 0) {
       const auto index = static_cast<uint16_t>(raw.key_position - 1);
-      const bool is_rowid = keys == 1 && !table.without_rowid &&
-                            Upper(raw.column.declared_type) == "INTEGER";
+      const bool is_rowid =
+          keys == 1 && !table.without_rowid && Upper(raw.column.declared_type) == "INTEGER";
       table.key_is_rowid = is_rowid;
       RETURN_IF_ERROR(CheckKeyColumn(table, raw.column, is_rowid));
       table.order.push_back({true, index});
@@ -193,8 +204,9 @@ Result<Table> IntrospectTable(Db& db, const std::string& name) {
       continue;
     }
     if (raw.column.not_null && raw.column.default_value.view().IsNull()) {
-      return InvalidArgument("table " + name + ", column " + raw.column.name +
-                             ": NOT NULL needs a DEFAULT, because a row may arrive before this cell");
+      return InvalidArgument(
+          "table " + name + ", column " + raw.column.name +
+          ": NOT NULL needs a DEFAULT, because a row may arrive before this cell");
     }
     table.order.push_back({false, static_cast<uint16_t>(table.columns.size())});
     table.columns.push_back(std::move(raw.column));
@@ -207,9 +219,11 @@ Result<Table> IntrospectTable(Db& db, const std::string& name) {
 }
 
 Result<std::vector<std::string>> UserTables(Db& db) {
-  ASSIGN_OR_RETURN(Stmt list, db.Prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE "
-                                         "'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_\\_patina\\_%' "
-                                         "ESCAPE '\\' ORDER BY name", false));
+  ASSIGN_OR_RETURN(
+      Stmt list, db.Prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE "
+                            "'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_\\_patina\\_%' "
+                            "ESCAPE '\\' ORDER BY name",
+                            false));
   std::vector<std::string> names;
   while (true) {
     ASSIGN_OR_RETURN(const bool row, list.Step());

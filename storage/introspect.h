@@ -9,8 +9,8 @@
 
 namespace patina::storage {
 
-/// Reads one table's declaration as SQLite has it and checks that it can be replicated. Errors name the
-/// table and column and say what to do (without file and line: the caller knows them).
+/// Reads one table's declaration as SQLite has it and checks that it can be replicated. Errors name
+/// the table and column and say what to do (without file and line: the caller knows them).
 Result<Table> IntrospectTable(Db& db, const std::string& table);
 
 /// Names of the user's tables in the file: not SQLite's, not ours.

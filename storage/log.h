@@ -9,9 +9,10 @@
 
 // The log's notes on which words of a changeset took effect on this node.
 //
-// An effect is a string of bits, low bit first in each byte, in the changeset's own order: for every row
-// first its word on existence (if it says alive or deleted), then its cells. 1: it counts on this node since
-// that commit; 0: something later was here already. The empty string stands for all ones.
+// An effect is a string of bits, low bit first in each byte, in the changeset's own order: for
+// every row first its word on existence (if it says alive or deleted), then its cells. 1: it counts
+// on this node since that commit; 0: something later was here already. The empty string stands for
+// all ones.
 
 namespace patina::storage {
 

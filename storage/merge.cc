@@ -1,15 +1,16 @@
-#include "storage/store_impl.h"
-
 #include <algorithm>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "storage/store_impl.h"
 
-// Merging: a batch of changesets is folded by row in memory, each row is written once, one commit for all.
+// Merging: a batch of changesets is folded by row in memory, each row is written once, one commit
+// for all.
 
 namespace patina::storage {
 
-uint32_t Store::Impl::FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead, Status* status) {
+uint32_t Store::Impl::FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead,
+                                     Status* status) {
   const auto next = static_cast<uint32_t>(batch->works.size());
   auto [found, is_new] = batch->index.try_emplace(CombineHash(op.key_hash, op.table), next);
   uint32_t* link = &found->second;
@@ -55,7 +56,8 @@ Status Store::Impl::LoadWorks(MergeBatch* batch, bool join_dead) {
 void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
   MergeWork& work = batch->works[op.work];
   const crdt::ColumnIndex* columns = batch->columns.data() + op.first;
-  const crdt::MergeEffect effect = work.next.clock.Merge({op.stamp, op.says, columns, op.count}, actors);
+  const crdt::MergeEffect effect =
+      work.next.clock.Merge({op.stamp, op.says, columns, op.count}, actors);
   if (effect.Nothing()) {
     stats.cells_lost += op.count;
     return;
@@ -70,8 +72,8 @@ void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
   for (uint32_t i = 0; i < op.count; ++i) {
     if (effect.taken.test(columns[i])) {
       work.values[columns[i]] = batch->values[op.first + i];
-      // A default that the stored row is too short to hold must be stored once it is stamped: capture takes the
-      // hook's NULL of a stamped cell for a NULL.
+      // A default that the stored row is too short to hold must be stored once it is stamped:
+      // capture takes the hook's NULL of a stamped cell for a NULL.
       if (tables[op.table]->HasLateDefault(columns[i])) work.stored.set(columns[i]);
     } else {
       ++stats.cells_lost;
@@ -103,8 +105,8 @@ Status Store::Impl::WriteWork(MergeWork* work) {
     work->next.present = false;
     work->next.rowid = 0;
     if (work->next.clock.CellCount() == 0) return OkStatus();
-    // Cells later than the DELETE have left the user's table, and with the row goes the way to its clock:
-    // a replay of the log could not find them again, so the tombstone is written now.
+    // Cells later than the DELETE have left the user's table, and with the row goes the way to its
+    // clock: a replay of the log could not find them again, so the tombstone is written now.
     work->tombstone_is_new = !work->next.dead_in_file;
     const int64_t clock_rowid = work->next.clock_rowid;
     Status status = table.WriteClock(&work->next);
@@ -122,7 +124,8 @@ Status Store::Impl::WriteBatch(MergeBatch* batch) {
   order.reserve(batch->works.size());
   for (MergeWork& work : batch->works) order.push_back(&work);
   std::sort(order.begin(), order.end(), [](const MergeWork* a, const MergeWork* b) {
-    return a->next.table != b->next.table ? a->next.table < b->next.table : a->next.key < b->next.key;
+    return a->next.table != b->next.table ? a->next.table < b->next.table
+                                          : a->next.key < b->next.key;
   });
   for (MergeWork* work : order) RETURN_IF_ERROR(WriteWork(work));
   return OkStatus();
@@ -130,17 +133,20 @@ Status Store::Impl::WriteBatch(MergeBatch* batch) {
 
 std::string Store::Impl::EffectOf(const MergeBatch& batch, uint32_t changeset) const {
   EffectWriter effect;
-  auto op = std::lower_bound(batch.ops.begin(), batch.ops.end(), changeset,
-                             [](const MergeOp& a, uint32_t position) { return a.changeset < position; });
+  auto op =
+      std::lower_bound(batch.ops.begin(), batch.ops.end(), changeset,
+                       [](const MergeOp& a, uint32_t position) { return a.changeset < position; });
   for (; op != batch.ops.end() && op->changeset == changeset; ++op) {
     const crdt::RowClock& clock = batch.works[op->work].next.clock;
     if (op->says != crdt::Says::kNothing) effect.Add(clock.existence() == op->stamp);
-    for (uint32_t i = 0; i < op->count; ++i) effect.Add(clock.Cell(batch.columns[op->first + i]) == op->stamp);
+    for (uint32_t i = 0; i < op->count; ++i)
+      effect.Add(clock.Cell(batch.columns[op->first + i]) == op->stamp);
   }
   return std::move(effect).Finish();
 }
 
-Status Store::Impl::Park(const crdt::ChangesetHeader& header, std::string_view bytes, const std::string& reason) {
+Status Store::Impl::Park(const crdt::ChangesetHeader& header, std::string_view bytes,
+                         const std::string& reason) {
   insert_parked.BindInt(1, actors.Intern(header.id.actor));
   insert_parked.BindInt(2, static_cast<int64_t>(header.id.version));
   insert_parked.BindInt(3, static_cast<int64_t>(header.time.bits));
@@ -159,7 +165,8 @@ Status Store::Impl::LogMerged(const MergeBatch& batch, std::span<const SharedByt
       RETURN_IF_ERROR(Park(headers[i], *changesets[i], outcomes[i].reason));
     }
     if (outcomes[i].state != MergeState::kApplied) continue;
-    const crdt::Stamp stamp{headers[i].time, headers[i].id.version, actors.Intern(headers[i].id.actor)};
+    const crdt::Stamp stamp{headers[i].time, headers[i].id.version,
+                            actors.Intern(headers[i].id.actor)};
     RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], EffectOf(batch, i)));
     if (parked.contains(headers[i].id)) {
       delete_parked.BindInt(1, stamp.actor);
@@ -178,12 +185,13 @@ void Store::Impl::AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effect
   TableIo& table = *tables[work->next.table];
   if (work->tombstone_is_new) ++table.tombstones;
   const bool alive = work->next.present;
-  const uint64_t hash_after = hashers[work->next.table].Hash(work->next.key_hash, work->next.clock, work->next.values, actors);
+  const uint64_t hash_after = hashers[work->next.table].Hash(work->next.key_hash, work->next.clock,
+                                                             work->next.values, actors);
   AddDigest(table, work->next.key_hash, work->hash_before, hash_after, work->present_before, alive);
   if (work->written.any() || alive != work->present_before) {
     NoteTable(effects, work->next.table);
-    AddEffect(effects, work->next.table, seq, work->next.key, work->next.key_hash, work->present_before,
-              work->values_before, alive, work->next.values);
+    AddEffect(effects, work->next.table, seq, work->next.key, work->next.key_hash,
+              work->present_before, work->values_before, alive, work->next.values);
   }
   CachedRow* row = work->cached;
   if (row == nullptr) {
@@ -199,13 +207,18 @@ void Store::Impl::AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effect
 }
 
 void Store::Impl::SetCheckConstraints(bool on, const MergeBatch& batch) {
-  const bool any = std::any_of(batch.works.begin(), batch.works.end(),
-                               [&](const MergeWork& work) { return tables[work.next.table]->has_check(); });
-  if (any) (void)db->Exec(on ? "PRAGMA ignore_check_constraints = 0" : "PRAGMA ignore_check_constraints = 1");
+  const bool any = std::any_of(batch.works.begin(), batch.works.end(), [&](const MergeWork& work) {
+    return tables[work.next.table]->has_check();
+  });
+  if (any)
+    (void)db->Exec(on ? "PRAGMA ignore_check_constraints = 0"
+                      : "PRAGMA ignore_check_constraints = 1");
 }
 
-void Store::Impl::NoteMerged(MergeBatch* batch, bool settling, const std::vector<MergeOutcome>& outcomes,
-                             const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects) {
+void Store::Impl::NoteMerged(MergeBatch* batch, bool settling,
+                             const std::vector<MergeOutcome>& outcomes,
+                             const std::vector<crdt::ChangesetHeader>& headers,
+                             CommitEffects* effects) {
   last_seq = next_seq;
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const MergeOutcome& outcome = outcomes[i];
@@ -228,12 +241,14 @@ void Store::Impl::NoteMerged(MergeBatch* batch, bool settling, const std::vector
   cache.EvictIfNeeded();
 }
 
-Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> changesets, bool settling,
-                                std::vector<MergeOutcome>* outcomes, const std::vector<crdt::ChangesetHeader>& headers,
+Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> changesets,
+                                bool settling, std::vector<MergeOutcome>* outcomes,
+                                const std::vector<crdt::ChangesetHeader>& headers,
                                 CommitEffects* effects) {
-  const bool work = std::any_of(outcomes->begin(), outcomes->end(), [](const MergeOutcome& outcome) {
-    return outcome.state == MergeState::kApplied || outcome.state == MergeState::kParked;
-  });
+  const bool work =
+      std::any_of(outcomes->begin(), outcomes->end(), [](const MergeOutcome& outcome) {
+        return outcome.state == MergeState::kApplied || outcome.state == MergeState::kParked;
+      });
   if (!work) {
     next_seq = last_seq;
     NoteMerged(batch, settling, *outcomes, headers, effects);
@@ -254,7 +269,8 @@ Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> 
   for (size_t i = 0; i < outcomes->size(); ++i) {
     if ((*outcomes)[i].state != MergeState::kParked || settling) continue;
     const std::string& reason = (*outcomes)[i].reason;
-    parked[(*outcomes)[i].id] = {headers[i].time, reason, changesets[i]->size(), reason.starts_with("from the future")};
+    parked[(*outcomes)[i].id] = {headers[i].time, reason, changesets[i]->size(),
+                                 reason.starts_with("from the future")};
     parked_bytes += changesets[i]->size();
   }
   NoteMerged(batch, settling, *outcomes, headers, effects);
@@ -273,7 +289,8 @@ Status Store::Impl::MergeOnce(std::span<const SharedBytes> changesets, bool sett
   return CommitBatch(&batch, changesets, settling, outcomes, headers, effects);
 }
 
-Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes> changesets, CommitEffects* effects) {
+Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes> changesets,
+                                                     CommitEffects* effects) {
   BeginEffects(effects);
   if (broken) return Unavailable("the store is broken; the agent must restart");
   std::vector<MergeOutcome> outcomes;
@@ -281,7 +298,8 @@ Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes
   if (status.ok()) return outcomes;
   const bool constraint = status.error().code == Errc::kFailedPrecondition;
   if (!constraint || broken) return status.error();
-  // One of them does not fit the tables in a way that only SQLite saw: each alone, and that one is parked.
+  // One of them does not fit the tables in a way that only SQLite saw: each alone, and that one is
+  // parked.
   outcomes.clear();
   for (size_t i = 0; i < changesets.size(); ++i) {
     std::vector<MergeOutcome> one;
@@ -292,7 +310,8 @@ Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes
       CHECK(header.ok());
       MergeBatch none;
       one = {{header->id, MergeState::kParked, alone.error().message}};
-      RETURN_IF_ERROR(CommitBatch(&none, changesets.subspan(i, 1), false, &one, {*header}, effects));
+      RETURN_IF_ERROR(
+          CommitBatch(&none, changesets.subspan(i, 1), false, &one, {*header}, effects));
     }
     outcomes.push_back(std::move(one[0]));
   }
@@ -309,7 +328,9 @@ Result<std::vector<ChangeId>> Store::Impl::SettleParked(CommitEffects* effects) 
   }
   if (due.empty()) return settled;
   std::sort(due.begin(), due.end());
-  ASSIGN_OR_RETURN(Stmt read, db->Prepare("SELECT bytes FROM __patina_parked WHERE actor = ? AND version = ?", false));
+  ASSIGN_OR_RETURN(
+      Stmt read,
+      db->Prepare("SELECT bytes FROM __patina_parked WHERE actor = ? AND version = ?", false));
   for (const ChangeId& id : due) {
     std::vector<SharedBytes> bytes;
     {

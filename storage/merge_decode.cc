@@ -1,12 +1,14 @@
 #include "base/log.h"
 #include "storage/store_impl.h"
 
-// From a changeset's bytes to operations on this node's tables. What cannot be held here is parked whole.
+// From a changeset's bytes to operations on this node's tables. What cannot be held here is parked
+// whole.
 
 namespace patina::storage {
 
-Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change, uint32_t position,
-                                const crdt::Stamp& stamp, MergeBatch* batch, std::string* park_reason) {
+Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change,
+                                uint32_t position, const crdt::Stamp& stamp, MergeBatch* batch,
+                                std::string* park_reason) {
   TableIo* table = FindTable(change.name);
   if (table == nullptr) {
     *park_reason = "unknown table " + std::string(change.name);
@@ -36,8 +38,15 @@ Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::Table
       *park_reason = "table " + std::string(change.name) + ": " + why;
       return OkStatus();
     }
-    MergeOp op{table->number(), position, row.says, stamp, row.key, RowCache::KeyHash(row.key),
-               static_cast<uint32_t>(batch->columns.size()), static_cast<uint32_t>(row.positions.size()), 0};
+    MergeOp op{table->number(),
+               position,
+               row.says,
+               stamp,
+               row.key,
+               RowCache::KeyHash(row.key),
+               static_cast<uint32_t>(batch->columns.size()),
+               static_cast<uint32_t>(row.positions.size()),
+               0};
     for (size_t i = 0; i < row.positions.size(); ++i) {
       const crdt::ColumnIndex column = local[row.positions[i]];
       if (std::string why = table->WhyNotStorable(column, row.values[i]); !why.empty()) {
@@ -51,8 +60,8 @@ Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::Table
   }
 }
 
-Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch* batch, std::string* park_reason,
-                           crdt::ChangesetHeader* header) {
+Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch* batch,
+                           std::string* park_reason, crdt::ChangesetHeader* header) {
   const size_t ops = batch->ops.size(), values = batch->values.size();
   auto undo = [&] {
     batch->ops.resize(ops);
@@ -60,7 +69,8 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
     batch->values.resize(values);
   };
   auto decode = [&]() -> Status {
-    ASSIGN_OR_RETURN(crdt::ChangesetReader reader, crdt::ChangesetReader::Open(bytes, options.limits.changeset));
+    ASSIGN_OR_RETURN(crdt::ChangesetReader reader,
+                     crdt::ChangesetReader::Open(bytes, options.limits.changeset));
     *header = reader.header();
     const crdt::Stamp stamp{header->time, header->id.version, actors.Intern(header->id.actor)};
     crdt::TableChange table;
@@ -80,10 +90,12 @@ bool Store::Impl::FromTheFuture(crdt::HlcTime time) const {
   return time.ms() > ClusterMs() + options.limits.max_clock_skew_ms;
 }
 
-void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool settling, MergeBatch* batch,
-                            MergeOutcome* outcome, crdt::ChangesetHeader* header) {
+void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool settling,
+                            MergeBatch* batch, MergeOutcome* outcome,
+                            crdt::ChangesetHeader* header) {
   if (bytes->size() > options.limits.changeset.bytes_max) {
-    outcome->reason = StrCat("the changeset has ", bytes->size(), " bytes; at most ", options.limits.changeset.bytes_max);
+    outcome->reason = StrCat("the changeset has ", bytes->size(), " bytes; at most ",
+                             options.limits.changeset.bytes_max);
     return;
   }
   Result<crdt::ChangesetHeader> peeked = crdt::PeekChangesetHeader(*bytes);
@@ -101,7 +113,9 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
     outcome->state = MergeState::kParked;
     outcome->reason = "from the future: " + header->time.ToString();
     // Its shape is checked when it is due; here only that it can be read at all.
-    if (Result<crdt::ChangesetHeader> valid = crdt::ValidateChangeset(*bytes, options.limits.changeset); !valid.ok()) {
+    if (Result<crdt::ChangesetHeader> valid =
+            crdt::ValidateChangeset(*bytes, options.limits.changeset);
+        !valid.ok()) {
       outcome->state = MergeState::kRejected;
       outcome->reason = valid.error().message;
     }
@@ -119,12 +133,14 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
 }
 
 void Store::Impl::Triage(std::span<const SharedBytes> changesets, bool settling, MergeBatch* batch,
-                         std::vector<MergeOutcome>* outcomes, std::vector<crdt::ChangesetHeader>* headers) {
+                         std::vector<MergeOutcome>* outcomes,
+                         std::vector<crdt::ChangesetHeader>* headers) {
   std::unordered_set<ChangeId> seen;
   uint64_t newly_parked = 0, newly_parked_bytes = 0;
   for (uint32_t i = 0; i < changesets.size(); ++i) {
     MergeOutcome& outcome = (*outcomes)[i];
-    if (const auto header = crdt::PeekChangesetHeader(*changesets[i]); header.ok() && !seen.insert(header->id).second) {
+    if (const auto header = crdt::PeekChangesetHeader(*changesets[i]);
+        header.ok() && !seen.insert(header->id).second) {
       outcome.id = header->id;
       outcome.state = MergeState::kDuplicate;
       continue;
@@ -135,7 +151,8 @@ void Store::Impl::Triage(std::span<const SharedBytes> changesets, bool settling,
     newly_parked_bytes += changesets[i]->size();
     if (parked.size() + newly_parked > options.limits.parked_changesets_max ||
         parked_bytes + newly_parked_bytes > options.limits.parked_bytes_max) {
-      outcome.state = MergeState::kRejected;  // not received: it is asked for again when there is room
+      outcome.state =
+          MergeState::kRejected;  // not received: it is asked for again when there is room
       outcome.reason = "too much is parked already (" + outcome.reason + ")";
       ++stats.parked_refused;
     }

@@ -18,7 +18,8 @@ Store::Impl::~Impl() = default;
 
 void Store::Impl::Broken(const Error& error) {
   broken = true;
-  LogError("storage", "the file can no longer be trusted, this process must start anew: ", error.ToString());
+  LogError("storage",
+           "the file can no longer be trusted, this process must start anew: ", error.ToString());
 }
 
 Status Store::Impl::Open() {
@@ -27,7 +28,8 @@ Status Store::Impl::Open() {
   RETURN_IF_ERROR(CreateInternalTables());
   RETURN_IF_ERROR(MigrateSchema());
   for (size_t i = 0; i < schema.tables.size(); ++i) {
-    tables.push_back(std::make_unique<TableIo>(db.get(), &schema.tables[i], static_cast<uint32_t>(i)));
+    tables.push_back(
+        std::make_unique<TableIo>(db.get(), &schema.tables[i], static_cast<uint32_t>(i)));
     hashers.emplace_back(schema.tables[i]);
     by_name[schema.tables[i].name] = tables.back().get();
     RETURN_IF_ERROR(tables.back()->CreateOwnTables());
@@ -39,11 +41,14 @@ Status Store::Impl::Open() {
   ASSIGN_OR_RETURN(savepoint, db->Prepare("SAVEPOINT __patina_tx"));
   ASSIGN_OR_RETURN(release, db->Prepare("RELEASE __patina_tx"));
   ASSIGN_OR_RETURN(rollback_to, db->Prepare("ROLLBACK TO __patina_tx"));
-  ASSIGN_OR_RETURN(insert_log, db->Prepare("INSERT INTO __patina_log VALUES (?, ?, ?, ?, ?, ?, ?)"));
+  ASSIGN_OR_RETURN(insert_log,
+                   db->Prepare("INSERT INTO __patina_log VALUES (?, ?, ?, ?, ?, ?, ?)"));
   ASSIGN_OR_RETURN(insert_actor, db->Prepare("INSERT INTO __patina_actor VALUES (?, ?, ?)"));
   ASSIGN_OR_RETURN(save_state, db->Prepare("INSERT OR REPLACE INTO __patina_state VALUES (?, ?)"));
-  ASSIGN_OR_RETURN(insert_parked, db->Prepare("INSERT OR REPLACE INTO __patina_parked VALUES (?, ?, ?, ?, ?, ?)"));
-  ASSIGN_OR_RETURN(delete_parked, db->Prepare("DELETE FROM __patina_parked WHERE actor = ? AND version = ?"));
+  ASSIGN_OR_RETURN(insert_parked,
+                   db->Prepare("INSERT OR REPLACE INTO __patina_parked VALUES (?, ?, ?, ?, ?, ?)"));
+  ASSIGN_OR_RETURN(delete_parked,
+                   db->Prepare("DELETE FROM __patina_parked WHERE actor = ? AND version = ?"));
   RETURN_IF_ERROR(LoadActors());
   RETURN_IF_ERROR(LoadState());
   RETURN_IF_ERROR(LoadParked());
@@ -53,15 +58,17 @@ Status Store::Impl::Open() {
   std::vector<TableIo*> all;
   for (const auto& table : tables) all.push_back(table.get());
   capture = std::make_unique<Capture>(db.get(), std::move(all));
-  capture->SetClockLoader([this](TableIo& table, const std::string& key, int64_t rowid) -> Result<crdt::RowClock> {
-    const uint64_t hash = RowCache::KeyHash(key);
-    if (const CachedRow* cached = cache.Find(table.number(), key, hash)) return ClockInGroup(*cached);
-    CachedRow row;
-    row.key = key;
-    row.key_hash = hash;
-    RETURN_IF_ERROR(table.LoadClock(&row, true, rowid, actors));
-    return row.clock;
-  });
+  capture->SetClockLoader(
+      [this](TableIo& table, const std::string& key, int64_t rowid) -> Result<crdt::RowClock> {
+        const uint64_t hash = RowCache::KeyHash(key);
+        if (const CachedRow* cached = cache.Find(table.number(), key, hash))
+          return ClockInGroup(*cached);
+        CachedRow row;
+        row.key = key;
+        row.key_hash = hash;
+        RETURN_IF_ERROR(table.LoadClock(&row, true, rowid, actors));
+        return row.clock;
+      });
   last_checkpoint = options.clock->Now();
   // The schema may be another than when these were parked.
   CommitEffects effects;
@@ -89,19 +96,25 @@ Status Store::Impl::OpenConnection() {
 
 Status Store::Impl::CreateInternalTables() {
   return db->Exec(
-      "CREATE TABLE IF NOT EXISTS __patina_log (seq INTEGER NOT NULL PRIMARY KEY, actor INTEGER NOT NULL, "
-      "version INTEGER NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, bytes BLOB NOT NULL, "
+      "CREATE TABLE IF NOT EXISTS __patina_log (seq INTEGER NOT NULL PRIMARY KEY, actor INTEGER "
+      "NOT NULL, "
+      "version INTEGER NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, bytes BLOB NOT "
+      "NULL, "
       "effect BLOB NOT NULL);"
       "CREATE UNIQUE INDEX IF NOT EXISTS __patina_log_id ON __patina_log (actor, version);"
-      "CREATE TABLE IF NOT EXISTS __patina_actor (id INTEGER NOT NULL PRIMARY KEY, actor BLOB NOT NULL, "
+      "CREATE TABLE IF NOT EXISTS __patina_actor (id INTEGER NOT NULL PRIMARY KEY, actor BLOB NOT "
+      "NULL, "
       "node TEXT NOT NULL);"
       "CREATE UNIQUE INDEX IF NOT EXISTS __patina_actor_id ON __patina_actor (actor);"
-      "CREATE TABLE IF NOT EXISTS __patina_parked (actor INTEGER NOT NULL, version INTEGER NOT NULL, "
+      "CREATE TABLE IF NOT EXISTS __patina_parked (actor INTEGER NOT NULL, version INTEGER NOT "
+      "NULL, "
       "time INTEGER NOT NULL, reason TEXT NOT NULL, future INTEGER NOT NULL, bytes BLOB NOT NULL, "
       "PRIMARY KEY (actor, version)) WITHOUT ROWID;"
-      "CREATE TABLE IF NOT EXISTS __patina_staged (transfer INTEGER NOT NULL, number INTEGER NOT NULL, "
+      "CREATE TABLE IF NOT EXISTS __patina_staged (transfer INTEGER NOT NULL, number INTEGER NOT "
+      "NULL, "
       "bytes BLOB NOT NULL, PRIMARY KEY (transfer, number));"
-      "CREATE TABLE IF NOT EXISTS __patina_state (name TEXT NOT NULL PRIMARY KEY, value) WITHOUT ROWID;"
+      "CREATE TABLE IF NOT EXISTS __patina_state (name TEXT NOT NULL PRIMARY KEY, value) WITHOUT "
+      "ROWID;"
       "DELETE FROM __patina_staged;");  // of a process that is gone
 }
 
@@ -113,7 +126,8 @@ Status Store::Impl::MigrateSchema() {
     if (const Table* wanted = options.schema.Find(name)) {
       table.merge_row = wanted->merge_row;
       for (Column& column : table.columns) {
-        if (const auto index = wanted->FindColumn(column.name)) column.life = wanted->columns[*index].life;
+        if (const auto index = wanted->FindColumn(column.name))
+          column.life = wanted->columns[*index].life;
       }
     }
     current.tables.push_back(std::move(table));
@@ -124,8 +138,9 @@ Status Store::Impl::MigrateSchema() {
     if (change.kind == Kind::kDropIndex) continue;  // an index more is no harm
     if (change.sql.empty()) {
       RollBack();
-      return FailedPrecondition("the schema does not fit the file " + options.path + ": " + change.text +
-                                (change.kind == Kind::kRefused ? "" : " is not done by itself; declare it again"));
+      return FailedPrecondition(
+          "the schema does not fit the file " + options.path + ": " + change.text +
+          (change.kind == Kind::kRefused ? "" : " is not done by itself; declare it again"));
     }
     if (Status status = db->Exec(change.sql); !status.ok()) {
       RollBack();
@@ -139,7 +154,8 @@ Status Store::Impl::MigrateSchema() {
     ASSIGN_OR_RETURN(Table table, IntrospectTable(*db, wanted.name));
     table.merge_row = wanted.merge_row;
     for (Column& column : table.columns) {
-      if (const auto index = wanted.FindColumn(column.name)) column.life = wanted.columns[*index].life;
+      if (const auto index = wanted.FindColumn(column.name))
+        column.life = wanted.columns[*index].life;
     }
     schema.tables.push_back(std::move(table));
   }
@@ -148,12 +164,14 @@ Status Store::Impl::MigrateSchema() {
 }
 
 Status Store::Impl::LoadActors() {
-  ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT id, actor, node FROM __patina_actor ORDER BY id", false));
+  ASSIGN_OR_RETURN(Stmt select,
+                   db->Prepare("SELECT id, actor, node FROM __patina_actor ORDER BY id", false));
   while (true) {
     ASSIGN_OR_RETURN(const bool row, select.Step());
     if (!row) break;
     const auto id = ActorId::FromBytes(select.ColumnBytes(1));
-    if (!id || select.ColumnInt(0) != actors.size()) return DataLoss("table __patina_actor is damaged");
+    if (!id || select.ColumnInt(0) != actors.size())
+      return DataLoss("table __patina_actor is damaged");
     actors.Restore(static_cast<crdt::ActorIndex>(select.ColumnInt(0)), *id);
     if (const auto node = select.ColumnBytes(2); !node.empty()) node_names[*id] = node;
   }
@@ -175,7 +193,8 @@ Status Store::Impl::LoadState() {
     if (name == "digests_valid") digests_valid = number == 1;
     if (name == "applied") {
       ByteReader in(select.ColumnBytes(1));
-      if (!crdt::VersionSet::Decode(in, {}, &applied)) return DataLoss("the set of applied versions is damaged");
+      if (!crdt::VersionSet::Decode(in, {}, &applied))
+        return DataLoss("the set of applied versions is damaged");
     }
     if (name.starts_with("digest:")) {
       TableIo* table = FindTable(std::string_view(name).substr(7));
@@ -186,11 +205,14 @@ Status Store::Impl::LoadState() {
     }
   }
   hlc.Observe(crdt::HlcTime{hlc_bits});
-  ASSIGN_OR_RETURN(const int64_t newest, db->QueryInt("SELECT coalesce(max(time), 0) FROM __patina_log"));
+  ASSIGN_OR_RETURN(const int64_t newest,
+                   db->QueryInt("SELECT coalesce(max(time), 0) FROM __patina_log"));
   hlc.Observe(crdt::HlcTime{static_cast<uint64_t>(newest)});
-  ASSIGN_OR_RETURN(const int64_t bytes, db->QueryInt("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_log"));
+  ASSIGN_OR_RETURN(const int64_t bytes,
+                   db->QueryInt("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_log"));
   log_bytes = static_cast<uint64_t>(bytes);
-  ASSIGN_OR_RETURN(const int64_t first, db->QueryInt("SELECT coalesce(min(seq), 0) FROM __patina_log"));
+  ASSIGN_OR_RETURN(const int64_t first,
+                   db->QueryInt("SELECT coalesce(min(seq), 0) FROM __patina_log"));
   log_first_seq = first > 0 ? static_cast<uint64_t>(first) : last_seq + 1;
   if (digests_valid) return OkStatus();
   for (const auto& table : tables) table->digest_dirty = true;
@@ -198,8 +220,11 @@ Status Store::Impl::LoadState() {
 }
 
 Status Store::Impl::LoadParked() {
-  ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT a.actor, p.version, p.time, p.reason, p.future, length(p.bytes) FROM "
-                                            "__patina_parked p JOIN __patina_actor a ON a.id = p.actor", false));
+  ASSIGN_OR_RETURN(
+      Stmt select,
+      db->Prepare("SELECT a.actor, p.version, p.time, p.reason, p.future, length(p.bytes) FROM "
+                  "__patina_parked p JOIN __patina_actor a ON a.id = p.actor",
+                  false));
   while (true) {
     ASSIGN_OR_RETURN(const bool row, select.Step());
     if (!row) return OkStatus();
@@ -241,7 +266,9 @@ Status Store::Impl::ReplayChangeset(std::string_view bytes) {
 }
 
 Status Store::Impl::ReplayLog() {
-  ASSIGN_OR_RETURN(Stmt tail, db->Prepare("SELECT seq, kind, bytes FROM __patina_log WHERE seq > ? ORDER BY seq", false));
+  ASSIGN_OR_RETURN(
+      Stmt tail,
+      db->Prepare("SELECT seq, kind, bytes FROM __patina_log WHERE seq > ? ORDER BY seq", false));
   tail.BindInt(1, static_cast<int64_t>(checkpoint_seq));
   while (true) {
     ASSIGN_OR_RETURN(const bool row, tail.Step());
@@ -259,12 +286,14 @@ Status Store::Impl::ReplayLog() {
   if (stats.replayed == 0 && !stale) return OkStatus();
   cache.ForEachDirty([&](CachedRow& row) {
     if (row.present == row.clock.alive()) return;
-    LogError("storage", "table ", schema.tables[row.table].name, ": a row ", row.present ? "is" : "is not",
+    LogError("storage", "table ", schema.tables[row.table].name, ": a row ",
+             row.present ? "is" : "is not",
              " there, and its clock says otherwise; `patina verify` will name it");
   });
   RETURN_IF_ERROR(Checkpoint());
   RETURN_IF_ERROR(RecomputeDigests());
-  if (stats.replayed > 0) LogInfo("storage", "replayed ", stats.replayed, " log entries after an unclean stop");
+  if (stats.replayed > 0)
+    LogInfo("storage", "replayed ", stats.replayed, " log entries after an unclean stop");
   return OkStatus();
 }
 
@@ -291,7 +320,8 @@ Status Store::Impl::RecomputeDigests() {
       row.key_hash = RowCache::KeyHash(row.key);
       RETURN_IF_ERROR(table->LoadClock(&row, true, keyed ? 0 : scan.ColumnInt(position), actors));
       ++table->digest.rows;
-      table->digest.Add(row.key_hash, hashers[table->number()].Hash(row.key_hash, row.clock, row.values, actors));
+      table->digest.Add(row.key_hash,
+                        hashers[table->number()].Hash(row.key_hash, row.clock, row.values, actors));
     }
   }
   RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));

@@ -22,7 +22,8 @@ int AuthorizeRead(void* context, int action, const char* first, const char* seco
   ReadWatch* watch = guard->watch;
   switch (action) {
     case SQLITE_SELECT:
-    case SQLITE_RECURSIVE: return SQLITE_OK;
+    case SQLITE_RECURSIVE:
+      return SQLITE_OK;
     case SQLITE_READ:
       if (watch != nullptr && first != nullptr) {
         watch->reads.insert({first, second == nullptr ? "" : second});
@@ -39,7 +40,8 @@ int AuthorizeRead(void* context, int action, const char* first, const char* seco
                             name == "index_list" || name == "index_info" || name == "index_xinfo";
       return harmless ? SQLITE_OK : SQLITE_DENY;
     }
-    default: return SQLITE_DENY;
+    default:
+      return SQLITE_DENY;
   }
 }
 
@@ -59,7 +61,8 @@ int QueryProgress(void* context) {
 
 Error QueryError(Error error, const QueryWatch& watch, const QueryLimits& limits) {
   if (error.code == Errc::kCancelled && watch.late) {
-    return DeadlineExceeded(StrCat("the query ran longer than its deadline of ", ToMs(limits.deadline), " ms"));
+    return DeadlineExceeded(
+        StrCat("the query ran longer than its deadline of ", ToMs(limits.deadline), " ms"));
   }
   if (error.code == Errc::kPermissionDenied) {
     return InvalidArgument("the statement is not a query that only reads: " + error.message +
@@ -92,9 +95,10 @@ Status Stream(Stmt& statement, const QueryLimits& limits, QueryWatch& watch, Row
     for (size_t i = 0; i < values.size(); ++i) values[i] = statement.Column(static_cast<int>(i));
     if (!sink.OnRow(values)) return OkStatus();
     if (QueryProgress(&watch) != 0) {
-      return watch.late ? Status(DeadlineExceeded(StrCat("the query and its reader took longer than ",
-                                                         ToMs(limits.deadline), " ms")))
-                        : Status(Error{Errc::kCancelled, "the query was cancelled"});
+      return watch.late
+                 ? Status(DeadlineExceeded(StrCat("the query and its reader took longer than ",
+                                                  ToMs(limits.deadline), " ms")))
+                 : Status(Error{Errc::kCancelled, "the query was cancelled"});
     }
   }
 }
@@ -152,10 +156,13 @@ void Reader::EndSnapshot() {
 }
 
 Result<uint64_t> Reader::LastSeq() {
-  ASSIGN_OR_RETURN(const int64_t last, impl_->db.QueryInt("SELECT coalesce(max(seq), 0) FROM __patina_log"));
+  ASSIGN_OR_RETURN(const int64_t last,
+                   impl_->db.QueryInt("SELECT coalesce(max(seq), 0) FROM __patina_log"));
   if (last > 0) return static_cast<uint64_t>(last);
-  ASSIGN_OR_RETURN(const int64_t noted,
-                   impl_->db.QueryInt("SELECT coalesce((SELECT value FROM __patina_state WHERE name = 'last_seq'), 0)"));
+  ASSIGN_OR_RETURN(
+      const int64_t noted,
+      impl_->db.QueryInt(
+          "SELECT coalesce((SELECT value FROM __patina_state WHERE name = 'last_seq'), 0)"));
   return static_cast<uint64_t>(noted);
 }
 
@@ -173,7 +180,8 @@ Result<QueryReads> Reader::Analyze(const Statement& query) {
   reads.reads.assign(watch.reads.begin(), watch.reads.end());
   reads.functions.assign(watch.functions.begin(), watch.functions.end());
   for (std::string& name : reads.functions) {
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
   }
   reads.columns = ColumnNames(*prepared);
   reads.parameters = static_cast<size_t>(sqlite3_bind_parameter_count(prepared->get()));
@@ -181,7 +189,8 @@ Result<QueryReads> Reader::Analyze(const Statement& query) {
   return reads;
 }
 
-Result<Reader::LogRange> Reader::ReadLog(const std::vector<crdt::ActorRanges>& wanted, uint64_t bytes_max) {
+Result<Reader::LogRange> Reader::ReadLog(const std::vector<crdt::ActorRanges>& wanted,
+                                         uint64_t bytes_max) {
   RETURN_IF_ERROR(impl_->PrepareLog());
   LogRange answer;
   uint64_t bytes = 0;
@@ -193,7 +202,8 @@ Result<Reader::LogRange> Reader::ReadLog(const std::vector<crdt::ActorRanges>& w
         answer.complete = false;
         break;
       }
-      RETURN_IF_ERROR(impl_->ReadLogRange(actor.actor, index, range, bytes_max, &bytes, &answer, &gone.ranges));
+      RETURN_IF_ERROR(
+          impl_->ReadLogRange(actor.actor, index, range, bytes_max, &bytes, &answer, &gone.ranges));
     }
     if (!gone.ranges.empty()) answer.not_at_hand.push_back(std::move(gone));
   }
@@ -206,9 +216,11 @@ Result<std::vector<LogEntry>> Reader::ReadLogAfter(uint64_t after, uint64_t byte
   if (after >= last) return entries;
   Stmt& statement = impl_->log_after;
   if (!statement) {
-    ASSIGN_OR_RETURN(statement, impl_->db.Prepare("SELECT l.seq, a.actor, l.version, l.time, l.kind, l.bytes, l.effect "
-                                                  "FROM __patina_log l LEFT JOIN __patina_actor a ON a.id = l.actor "
-                                                  "WHERE l.seq > ? ORDER BY l.seq"));
+    ASSIGN_OR_RETURN(
+        statement,
+        impl_->db.Prepare("SELECT l.seq, a.actor, l.version, l.time, l.kind, l.bytes, l.effect "
+                          "FROM __patina_log l LEFT JOIN __patina_actor a ON a.id = l.actor "
+                          "WHERE l.seq > ? ORDER BY l.seq"));
   }
   StmtScope scope(statement);
   statement.BindInt(1, static_cast<int64_t>(after));

@@ -31,9 +31,9 @@ class RowSink {
 };
 
 struct QueryLimits {
-  Duration deadline = std::chrono::seconds(60);   // of the whole query, rows handed over included
+  Duration deadline = std::chrono::seconds(60);  // of the whole query, rows handed over included
   uint64_t rows_max = UINT64_MAX;
-  const std::atomic<bool>* cancelled = nullptr;    // polled while SQLite works
+  const std::atomic<bool>* cancelled = nullptr;  // polled while SQLite works
 };
 
 /// Which tables and columns a query reads, as SQLite's authorizer says.
@@ -56,8 +56,8 @@ struct LogEntry {
   uint64_t seq = 0;
   ChangeId id;
   crdt::HlcTime time;
-  bool transfer = false;               // a marker: rows came by a whole-difference transfer
-  SharedBytes bytes;                   // the changeset
+  bool transfer = false;  // a marker: rows came by a whole-difference transfer
+  SharedBytes bytes;      // the changeset
   /// Which of its rows' words took effect, see storage/log.h; empty: all.
   std::string effect;
 };
@@ -65,16 +65,18 @@ struct LogEntry {
 /// One read-only connection. One thread at a time (a pool hands them out).
 class Reader {
  public:
-  static Result<std::unique_ptr<Reader>> Open(const std::string& path, int64_t page_cache_kib = 2048);
+  static Result<std::unique_ptr<Reader>> Open(const std::string& path,
+                                              int64_t page_cache_kib = 2048);
   ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
   /// One statement that only reads. Errors: INVALID_ARGUMENT with SQLite's message (syntax, unknown
-  /// table, wrong number of parameters, several statements, not read-only), DEADLINE_EXCEEDED, CANCELLED,
-  /// RESOURCE_EXHAUSTED (rows_max).
+  /// table, wrong number of parameters, several statements, not read-only), DEADLINE_EXCEEDED,
+  /// CANCELLED, RESOURCE_EXHAUSTED (rows_max).
   Status Query(const Statement& statement, const QueryLimits& limits, RowSink& sink);
-  /// The same inside a read transaction that BeginSnapshot opened; *seq is the last log entry it sees.
+  /// The same inside a read transaction that BeginSnapshot opened; *seq is the last log entry it
+  /// sees.
   Result<uint64_t> BeginSnapshot();
   void EndSnapshot();
 
@@ -88,8 +90,8 @@ class Reader {
   };
   Result<LogRange> ReadLog(const std::vector<crdt::ActorRanges>& wanted, uint64_t bytes_max);
 
-  /// Entries with seq > after, in order, about bytes_max of them. OUT_OF_RANGE when some of them were
-  /// trimmed away already.
+  /// Entries with seq > after, in order, about bytes_max of them. OUT_OF_RANGE when some of them
+  /// were trimmed away already.
   Result<std::vector<LogEntry>> ReadLogAfter(uint64_t after, uint64_t bytes_max);
   Result<uint64_t> LastSeq();
 

@@ -20,8 +20,8 @@ struct ReadWatch {
   std::set<std::string> functions;
 };
 
-/// The authorizer's context: it looks at client SQL only. It is set once, because setting it makes SQLite
-/// prepare every statement anew.
+/// The authorizer's context: it looks at client SQL only. It is set once, because setting it makes
+/// SQLite prepare every statement anew.
 struct ReadGuard {
   bool client_sql = false;
   ReadWatch* watch = nullptr;
@@ -36,8 +36,9 @@ class Reader::Impl {
   /// -1 if the file does not know the actor.
   Result<int64_t> ActorIndexOf(const ActorId& actor);
   /// Adds what the log has of the range, and to gone what it has not.
-  Status ReadLogRange(const ActorId& actor, int64_t actor_index, crdt::VersionRange range, uint64_t bytes_max,
-                      uint64_t* bytes, LogRange* answer, std::vector<crdt::VersionRange>* gone);
+  Status ReadLogRange(const ActorId& actor, int64_t actor_index, crdt::VersionRange range,
+                      uint64_t bytes_max, uint64_t* bytes, LogRange* answer,
+                      std::vector<crdt::VersionRange>* gone);
   Status BeginTransfer(const Schema& schema, const crdt::VersionSet& receiver_applied);
   Result<TransferChunk> NextTransferChunk(size_t bytes_max);
   void EndTransfer();

@@ -6,11 +6,13 @@ Status Reader::Impl::PrepareLog() {
   if (log_range) return OkStatus();
   ASSIGN_OR_RETURN(actor_index, db.Prepare("SELECT id FROM __patina_actor WHERE actor = ?"));
   // What is parked is received, too, and others may need it.
-  ASSIGN_OR_RETURN(log_range,
-                   db.Prepare("SELECT version, bytes FROM __patina_log WHERE actor = ?1 AND version BETWEEN ?2 AND ?3 "
-                              "AND kind = 0 UNION ALL "
-                              "SELECT version, bytes FROM __patina_parked WHERE actor = ?1 AND version BETWEEN ?2 "
-                              "AND ?3 ORDER BY version"));
+  ASSIGN_OR_RETURN(
+      log_range,
+      db.Prepare(
+          "SELECT version, bytes FROM __patina_log WHERE actor = ?1 AND version BETWEEN ?2 AND ?3 "
+          "AND kind = 0 UNION ALL "
+          "SELECT version, bytes FROM __patina_parked WHERE actor = ?1 AND version BETWEEN ?2 "
+          "AND ?3 ORDER BY version"));
   return OkStatus();
 }
 

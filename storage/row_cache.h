@@ -11,14 +11,16 @@
 
 namespace patina::storage {
 
-/// What memory knows of one row: its values and its clock, and whether the file's clock row is behind.
+/// What memory knows of one row: its values and its clock, and whether the file's clock row is
+/// behind.
 struct CachedRow {
   uint32_t table = 0;
-  uint64_t key_hash = 0;      // Hash64 of the packed key
-  std::string key;            // packed
-  bool present = false;       // there is a row in the user's table
-  int64_t rowid = 0;          // of that row, unless the table is WITHOUT ROWID
-  std::string values;         // packed non-key columns; of a row that is not there: null but for late cells
+  uint64_t key_hash = 0;  // Hash64 of the packed key
+  std::string key;        // packed
+  bool present = false;   // there is a row in the user's table
+  int64_t rowid = 0;      // of that row, unless the table is WITHOUT ROWID
+  std::string
+      values;  // packed non-key columns; of a row that is not there: null but for late cells
   crdt::RowClock clock;
 
   bool dirty = false;         // the file's clock (or tombstone) is older than this
@@ -29,7 +31,8 @@ struct CachedRow {
 };
 
 /// Rows touched lately and all rows whose clock is to be written behind, in one flat hash table by
-/// (table, key). Bounded by bytes, but rows that are dirty are never given up. One thread at a time.
+/// (table, key). Bounded by bytes, but rows that are dirty are never given up. One thread at a
+/// time.
 class RowCache {
  public:
   explicit RowCache(size_t bytes_max) : bytes_max_(bytes_max) { Rehash(1024); }

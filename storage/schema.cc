@@ -33,24 +33,30 @@ void DiffColumns(const Table& from, const Table& to, std::vector<SchemaChange>* 
   auto same_key = [&] {
     if (from.key.size() != to.key.size()) return false;
     for (size_t i = 0; i < to.key.size(); ++i) {
-      if (from.key[i].name != to.key[i].name || from.key[i].affinity != to.key[i].affinity) return false;
+      if (from.key[i].name != to.key[i].name || from.key[i].affinity != to.key[i].affinity)
+        return false;
     }
     return true;
   };
   if (!same_key() || from.without_rowid != to.without_rowid || from.strict != to.strict) {
-    changes->push_back({Kind::kRefused, "table " + to.name +
-                        ": its key, STRICT or WITHOUT ROWID differ from the file; make a new table and copy",
-                        ""});
+    changes->push_back(
+        {Kind::kRefused,
+         "table " + to.name +
+             ": its key, STRICT or WITHOUT ROWID differ from the file; make a new table and copy",
+         ""});
   }
   for (const Column& column : to.columns) {
     const auto index = from.FindColumn(column.name);
     if (!index) {
-      changes->push_back({Kind::kAddColumn, "add column " + to.name + "." + column.name,
-                          "ALTER TABLE " + QuoteName(to.name) + " ADD COLUMN " + DescribeColumn(column)});
+      changes->push_back(
+          {Kind::kAddColumn, "add column " + to.name + "." + column.name,
+           "ALTER TABLE " + QuoteName(to.name) + " ADD COLUMN " + DescribeColumn(column)});
     } else if (!same(from.columns[*index], column)) {
-      changes->push_back({Kind::kRefused, "table " + to.name + ", column " + column.name +
-                          ": its type, NOT NULL or default differ from the file; add a column of another name",
-                          ""});
+      changes->push_back(
+          {Kind::kRefused,
+           "table " + to.name + ", column " + column.name +
+               ": its type, NOT NULL or default differ from the file; add a column of another name",
+           ""});
     }
   }
   for (const Column& column : from.columns) {

@@ -56,8 +56,8 @@ std::vector<std::string> FirstWords(std::string_view sql, size_t count) {
   size_t position = 0;
   while (words.size() < count && (position = SkipBlank(sql, position)) < sql.size()) {
     std::string word;
-    while (position < sql.size() && (std::isalnum(static_cast<unsigned char>(sql[position])) ||
-                                     sql[position] == '_')) {
+    while (position < sql.size() &&
+           (std::isalnum(static_cast<unsigned char>(sql[position])) || sql[position] == '_')) {
       word += static_cast<char>(std::toupper(static_cast<unsigned char>(sql[position++])));
     }
     if (word.empty()) break;
@@ -71,8 +71,9 @@ Status CheckStatementKind(std::string_view sql, const std::string& at) {
   const bool create = !words.empty() && words[0] == "CREATE" && words.size() > 1;
   if (create && (words[1] == "TABLE" || words[1] == "INDEX")) return OkStatus();
   if (create && words[1] == "UNIQUE") {
-    return InvalidArgument(at + ": unique indexes cannot be kept across nodes that write at the same "
-                                "time; make the columns the primary key");
+    return InvalidArgument(at +
+                           ": unique indexes cannot be kept across nodes that write at the same "
+                           "time; make the columns the primary key");
   }
   return InvalidArgument(at + ": a schema holds CREATE TABLE and CREATE INDEX only, not " +
                          (words.empty() ? std::string("this") : words[0]) +
@@ -84,8 +85,9 @@ Status RunFile(Db& db, const Source& source, std::map<std::string, Declared>* de
   size_t position = 0;
   std::set<std::string> known;
   while ((position = SkipBlank(source.text, position)) < source.text.size()) {
-    const auto line = 1 + std::count(source.text.begin(),
-                                     source.text.begin() + static_cast<std::ptrdiff_t>(position), '\n');
+    const auto line =
+        1 + std::count(source.text.begin(),
+                       source.text.begin() + static_cast<std::ptrdiff_t>(position), '\n');
     const std::string at = source.file + ":" + std::to_string(line);
     const std::string_view rest = std::string_view(source.text).substr(position);
     RETURN_IF_ERROR(CheckStatementKind(rest, at));
@@ -97,8 +99,9 @@ Status RunFile(Db& db, const Source& source, std::map<std::string, Declared>* de
     }
     ASSIGN_OR_RETURN(const std::vector<std::string> tables, UserTables(db));
     for (const std::string& table : tables) declared->try_emplace(table, Declared{at});
-    ASSIGN_OR_RETURN(const int64_t internal, db.QueryInt("SELECT count(*) FROM sqlite_schema WHERE name LIKE "
-                                                         "'\\_\\_patina\\_%' ESCAPE '\\'"));
+    ASSIGN_OR_RETURN(const int64_t internal,
+                     db.QueryInt("SELECT count(*) FROM sqlite_schema WHERE name LIKE "
+                                 "'\\_\\_patina\\_%' ESCAPE '\\'"));
     if (internal > 0) {
       return InvalidArgument(at + ": names that begin with __patina_ are reserved");
     }
@@ -107,7 +110,8 @@ Status RunFile(Db& db, const Source& source, std::map<std::string, Declared>* de
   return OkStatus();
 }
 
-Result<std::map<std::string, TableOptions>> ParseTablesToml(std::string_view text, const std::string& file) {
+Result<std::map<std::string, TableOptions>> ParseTablesToml(std::string_view text,
+                                                            const std::string& file) {
   std::map<std::string, TableOptions> options;
   toml::parse_result parsed = toml::parse(text);
   if (!parsed) {
@@ -117,24 +121,29 @@ Result<std::map<std::string, TableOptions>> ParseTablesToml(std::string_view tex
   for (const auto& [name, node] : parsed.table()) {
     const std::string at = StrCat(file, ":", node.source().begin.line, ": table ", name.str());
     const toml::table* table = node.as_table();
-    if (table == nullptr) return InvalidArgument(at + " must be a section: [" + std::string(name.str()) + "]");
+    if (table == nullptr)
+      return InvalidArgument(at + " must be a section: [" + std::string(name.str()) + "]");
     TableOptions& option = options[std::string(name.str())];
     for (const auto& [key, value] : *table) {
       if (key.str() == "merge") {
         const std::string merge = value.value_or(std::string());
-        if (merge != "cell" && merge != "row") return InvalidArgument(at + ": merge is \"cell\" or \"row\"");
+        if (merge != "cell" && merge != "row")
+          return InvalidArgument(at + ": merge is \"cell\" or \"row\"");
         option.merge_row = merge == "row";
       } else if (key.str() == "dropped" && value.is_array()) {
-        for (const auto& element : *value.as_array()) ++option.dropped[element.value_or(std::string())];
+        for (const auto& element : *value.as_array())
+          ++option.dropped[element.value_or(std::string())];
       } else {
-        return InvalidArgument(at + ": unknown key " + std::string(key.str()) + "; known: merge, dropped");
+        return InvalidArgument(at + ": unknown key " + std::string(key.str()) +
+                               "; known: merge, dropped");
       }
     }
   }
   return options;
 }
 
-Result<Schema> Build(const std::vector<Source>& sources, const std::map<std::string, TableOptions>& options,
+Result<Schema> Build(const std::vector<Source>& sources,
+                     const std::map<std::string, TableOptions>& options,
                      const std::string& toml_file) {
   ASSIGN_OR_RETURN(Db db, Db::Open(":memory:", Db::Mode::kMemory));
   std::map<std::string, Declared> declared;
@@ -144,9 +153,10 @@ Result<Schema> Build(const std::vector<Source>& sources, const std::map<std::str
     Result<Table> table = IntrospectTable(db, name);
     if (!table.ok()) return InvalidArgument(where.at + ": " + table.error().message);
     if (table->key_is_rowid) {
-      schema.warnings.push_back({where.at + ": table " + name +
-                                 ": INTEGER PRIMARY KEY: ids that SQLite picks may be picked twice by two "
-                                 "nodes; let writers choose them"});
+      schema.warnings.push_back(
+          {where.at + ": table " + name +
+           ": INTEGER PRIMARY KEY: ids that SQLite picks may be picked twice by two "
+           "nodes; let writers choose them"});
     }
     if (const auto found = options.find(name); found != options.end()) {
       table->merge_row = found->second.merge_row;
@@ -176,7 +186,8 @@ Result<std::string> ReadText(const fs::path& path) {
 
 }  // namespace
 
-Result<Schema> ParseSchema(std::string_view sql, std::string_view file_name, std::string_view tables_toml) {
+Result<Schema> ParseSchema(std::string_view sql, std::string_view file_name,
+                           std::string_view tables_toml) {
   ASSIGN_OR_RETURN(const auto options, ParseTablesToml(tables_toml, "tables.toml"));
   return Build({{std::string(file_name), std::string(sql)}}, options, "tables.toml");
 }
@@ -209,7 +220,8 @@ Result<Schema> LoadSchema(const std::vector<std::string>& paths) {
       }
     }
   }
-  if (sources.empty()) return InvalidArgument("no schema: set [schema] paths to a file or folder with .sql files");
+  if (sources.empty())
+    return InvalidArgument("no schema: set [schema] paths to a file or folder with .sql files");
   return Build(sources, options, toml_file);
 }
 

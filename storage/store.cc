@@ -19,15 +19,19 @@ Store::~Store() = default;
 
 Status Store::Close() { return impl_->Close(); }
 
-std::vector<Result<Committed>> Store::Execute(std::span<const Transaction> transactions, CommitEffects* effects) {
+std::vector<Result<Committed>> Store::Execute(std::span<const Transaction> transactions,
+                                              CommitEffects* effects) {
   return impl_->Execute(transactions, effects);
 }
 
-Result<std::vector<MergeOutcome>> Store::Merge(std::span<const SharedBytes> changesets, CommitEffects* effects) {
+Result<std::vector<MergeOutcome>> Store::Merge(std::span<const SharedBytes> changesets,
+                                               CommitEffects* effects) {
   return impl_->Merge(changesets, effects);
 }
 
-Result<std::vector<ChangeId>> Store::SettleParked(CommitEffects* effects) { return impl_->SettleParked(effects); }
+Result<std::vector<ChangeId>> Store::SettleParked(CommitEffects* effects) {
+  return impl_->SettleParked(effects);
+}
 Status Store::CheckpointIfDue() { return impl_->CheckpointIfDue(); }
 Status Store::Checkpoint() { return impl_->Checkpoint(); }
 void Store::SetClockCorrection(int64_t ms) { impl_->clock_correction_ms = ms; }
@@ -40,7 +44,9 @@ void Store::SetEffectTables(std::vector<bool> wanted) {
 Status Store::StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes) {
   return impl_->StageTransferChunk(transfer, number, bytes);
 }
-Status Store::MergeTransfer(uint64_t transfer, CommitEffects* effects) { return impl_->MergeTransfer(transfer, effects); }
+Status Store::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
+  return impl_->MergeTransfer(transfer, effects);
+}
 Status Store::AbandonTransfers() { return impl_->AbandonTransfers(); }
 
 const Schema& Store::schema() const { return impl_->schema; }
@@ -66,8 +72,10 @@ Result<std::vector<RowDigest>> Store::RowsInBucket(std::string_view table, uint3
 
 std::vector<ParkedChange> Store::Parked() const {
   std::vector<ParkedChange> changes;
-  for (const auto& [id, change] : impl_->parked) changes.push_back({id, change.time, change.reason, change.bytes});
-  std::sort(changes.begin(), changes.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  for (const auto& [id, change] : impl_->parked)
+    changes.push_back({id, change.time, change.reason, change.bytes});
+  std::sort(changes.begin(), changes.end(),
+            [](const auto& a, const auto& b) { return a.id < b.id; });
   return changes;
 }
 
@@ -119,33 +127,37 @@ Result<std::vector<RowDigest>> Store::Impl::RowsInBucket(std::string_view name, 
   TableIo* table = FindTable(name);
   if (table == nullptr) return NotFound("no such table: " + std::string(name));
   std::vector<RowDigest> rows;
-  ASSIGN_OR_RETURN(Stmt scan, db->Prepare("SELECT " + table->KeyList() + " FROM " + QuoteName(name), false));
+  ASSIGN_OR_RETURN(Stmt scan,
+                   db->Prepare("SELECT " + table->KeyList() + " FROM " + QuoteName(name), false));
   while (true) {
     ASSIGN_OR_RETURN(const bool more, scan.Step());
     if (!more) return rows;
     RowDigest digest;
     ByteWriter out(&digest.key);
     out.Varint(table->table().key.size());
-    for (size_t i = 0; i < table->table().key.size(); ++i) crdt::EncodeValue(scan.Column(static_cast<int>(i)), out);
+    for (size_t i = 0; i < table->table().key.size(); ++i)
+      crdt::EncodeValue(scan.Column(static_cast<int>(i)), out);
     if (BucketOfKey(digest.key) != bucket) continue;
     const uint64_t key_hash = RowCache::KeyHash(digest.key);
     // From the file, not the cache: what is really stored is compared.
     ASSIGN_OR_RETURN(CachedRow row, table->Load(digest.key, key_hash, actors));
-    if (const CachedRow* cached = cache.Find(table->number(), digest.key, key_hash)) row.clock = cached->clock;
+    if (const CachedRow* cached = cache.Find(table->number(), digest.key, key_hash))
+      row.clock = cached->clock;
     digest.hash = hashers[table->number()].Hash(key_hash, row.clock, row.values, actors);
     std::vector<crdt::ValueView> values;
-    if (!crdt::UnpackValues(row.values, crdt::kMaxColumns, &values)) return DataLoss("a row cannot be read");
+    if (!crdt::UnpackValues(row.values, crdt::kMaxColumns, &values))
+      return DataLoss("a row cannot be read");
     const crdt::Stamp& existence = row.clock.existence();
     if (!existence.IsNever()) {
-      digest.cells.push_back({"", row.clock.alive() ? "alive" : "deleted", existence.time, actors.Get(existence.actor),
-                              existence.version});
+      digest.cells.push_back({"", row.clock.alive() ? "alive" : "deleted", existence.time,
+                              actors.Get(existence.actor), existence.version});
     }
     for (size_t i = 0; i < values.size(); ++i) {
       const auto column = static_cast<crdt::ColumnIndex>(i);
       if (!row.clock.HasCell(column)) continue;
       const crdt::Stamp stamp = row.clock.Cell(column);
-      digest.cells.push_back({table->table().columns[i].name, values[i].ToString(), stamp.time, actors.Get(stamp.actor),
-                              stamp.version});
+      digest.cells.push_back({table->table().columns[i].name, values[i].ToString(), stamp.time,
+                              actors.Get(stamp.actor), stamp.version});
     }
     rows.push_back(std::move(digest));
   }

@@ -29,29 +29,29 @@ using SharedBytes = std::shared_ptr<const std::string>;
 struct StoreLimits {
   size_t transaction_rows_max = 50'000;
   size_t statement_bytes_max = 1u << 20;
-  size_t statements_max = 10'000;          // in one transaction
+  size_t statements_max = 10'000;  // in one transaction
   crdt::ChangesetLimits changeset;
-  size_t dirty_rows_max = 32'000;          // then a checkpoint is due
+  size_t dirty_rows_max = 32'000;  // then a checkpoint is due
   Duration checkpoint_interval = std::chrono::seconds(10);
-  size_t row_cache_bytes = 8u << 20;      // hot rows with their clocks
+  size_t row_cache_bytes = 8u << 20;  // hot rows with their clocks
   int64_t page_cache_kib = 12 * 1024;
   int64_t max_clock_skew_ms = 500;
   size_t parked_bytes_max = 64u << 20;
   size_t parked_changesets_max = 100'000;
-  uint64_t log_bytes_max = 256u << 20;     // trimmed from the front at checkpoints, never past them
+  uint64_t log_bytes_max = 256u << 20;  // trimmed from the front at checkpoints, never past them
   Duration log_age_max = std::chrono::hours(24);
   Duration transaction_deadline = std::chrono::seconds(10);
 };
 
 struct StoreOptions {
-  std::string path;                        // the SQLite file; its folder must exist
+  std::string path;  // the SQLite file; its folder must exist
   Schema schema;
-  std::string node_name;                   // kept beside the actor, for people
+  std::string node_name;  // kept beside the actor, for people
   StoreLimits limits;
-  bool full_sync = false;                  // synchronous FULL instead of NORMAL
+  bool full_sync = false;  // synchronous FULL instead of NORMAL
   /// Wall clock, steady clock. Not owned; outlives the store.
   const Clock* clock = nullptr;
-  uint64_t seed = 0;                       // of actor ids; 0: from the operating system
+  uint64_t seed = 0;  // of actor ids; 0: from the operating system
 };
 
 struct Statement {
@@ -66,11 +66,11 @@ struct Transaction {
 
 /// An acknowledged transaction.
 struct Committed {
-  std::vector<int64_t> rows_changed;       // per statement
-  ActorId actor;                           // zero when nothing changed in effect
-  uint64_t version = 0;                    // 0 when nothing changed in effect: nothing travels
+  std::vector<int64_t> rows_changed;  // per statement
+  ActorId actor;                      // zero when nothing changed in effect
+  uint64_t version = 0;               // 0 when nothing changed in effect: nothing travels
   crdt::HlcTime time;
-  uint64_t seq = 0;                        // log entry
+  uint64_t seq = 0;  // log entry
   SharedBytes changeset;
 };
 
@@ -79,23 +79,23 @@ enum class MergeState : uint8_t { kApplied, kDuplicate, kParked, kRejected };
 struct MergeOutcome {
   ChangeId id;
   MergeState state = MergeState::kRejected;
-  std::string reason;                      // of parked and rejected
+  std::string reason;  // of parked and rejected
 };
 
 struct TableDigest {
   std::string table;
   Digest128 digest;
-  uint64_t rows = 0;                       // alive
+  uint64_t rows = 0;  // alive
   bool operator==(const TableDigest&) const = default;
 };
 
 /// One row as it is compared between nodes by `patina verify`.
 struct RowDigest {
-  std::string key;                         // packed
-  uint64_t hash = 0;                       // over all its cells
+  std::string key;    // packed
+  uint64_t hash = 0;  // over all its cells
   struct Cell {
-    std::string column;                    // "" is the row's existence
-    std::string value;                     // for people
+    std::string column;  // "" is the row's existence
+    std::string value;   // for people
     crdt::HlcTime time;
     ActorId actor;
     uint64_t version = 0;
@@ -118,7 +118,7 @@ struct StoreStats {
   uint64_t cache_hits = 0, cache_misses = 0;
   uint64_t log_entries = 0, log_bytes = 0, log_first_seq = 0, log_last_seq = 0;
   uint64_t parked = 0, parked_bytes = 0, parked_refused = 0;
-  uint64_t replayed = 0;                   // log entries replayed at start
+  uint64_t replayed = 0;  // log entries replayed at start
   uint64_t file_bytes = 0, wal_bytes = 0;
   uint64_t tombstones = 0;
   double last_checkpoint_ms = 0;
@@ -126,16 +126,17 @@ struct StoreStats {
 
 inline constexpr size_t kDigestBuckets = 4096;
 
-/// Not thread-safe: the writer thread (or the simulator) owns it. After an error that leaves memory and
-/// file in doubt (disk I/O during COMMIT) broken() is true, every call fails, and the process must end
-/// and start anew; nothing acknowledged is lost by that.
+/// Not thread-safe: the writer thread (or the simulator) owns it. After an error that leaves memory
+/// and file in doubt (disk I/O during COMMIT) broken() is true, every call fails, and the process
+/// must end and start anew; nothing acknowledged is lost by that.
 ///
-/// Invariants: the state of the tables is the join of what is applied. An acknowledged transaction and a
-/// changeset reported applied or parked are committed. The same file never hands out a version twice.
+/// Invariants: the state of the tables is the join of what is applied. An acknowledged transaction
+/// and a changeset reported applied or parked are committed. The same file never hands out a
+/// version twice.
 class Store {
  public:
-  /// Opens or creates the file, brings its tables to the schema (additive changes only), and replays the
-  /// log's tail if the last process did not stop cleanly.
+  /// Opens or creates the file, brings its tables to the schema (additive changes only), and
+  /// replays the log's tail if the last process did not stop cleanly.
   static Result<std::unique_ptr<Store>> Open(StoreOptions options);
   /// Without Close this is a crash: what was written behind is rebuilt at the next Open.
   ~Store();
@@ -145,13 +146,15 @@ class Store {
   /// Checkpoints; the store is unusable afterwards.
   Status Close();
 
-  /// Runs the transactions in one commit, each with its own outcome: one that fails leaves no trace and
-  /// does not disturb the others. If the commit itself fails, all fail. *effects gets what changed.
+  /// Runs the transactions in one commit, each with its own outcome: one that fails leaves no trace
+  /// and does not disturb the others. If the commit itself fails, all fail. *effects gets what
+  /// changed.
   std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions,
                                          CommitEffects* effects);
 
-  /// Merges changesets from peers in one commit, each whole or not at all. One outcome per changeset, in
-  /// order. The result is an error only if nothing was merged because the commit failed.
+  /// Merges changesets from peers in one commit, each whole or not at all. One outcome per
+  /// changeset, in order. The result is an error only if nothing was merged because the commit
+  /// failed.
   Result<std::vector<MergeOutcome>> Merge(std::span<const SharedBytes> changesets,
                                           CommitEffects* effects);
 

@@ -20,10 +20,11 @@
 
 namespace patina::storage {
 
-/// A row's word in a changeset or transfer, decoded and understood: positions are this node's columns.
+/// A row's word in a changeset or transfer, decoded and understood: positions are this node's
+/// columns.
 struct MergeOp {
   uint32_t table = 0;
-  uint32_t changeset = 0;         // position in the batch
+  uint32_t changeset = 0;  // position in the batch
   crdt::Says says = crdt::Says::kNothing;
   crdt::Stamp stamp;
   std::string_view key;
@@ -34,13 +35,13 @@ struct MergeOp {
 
 /// One row as a batch changes it: loaded once, merged in memory, written once.
 struct MergeWork {
-  CachedRow* cached = nullptr;    // as it is in the cache; null: it was loaded
+  CachedRow* cached = nullptr;  // as it is in the cache; null: it was loaded
   CachedRow next;
   std::string values_before;
   bool present_before = false;
   uint64_t hash_before = 0;
-  crdt::ColumnMask written;       // cells that may differ
-  crdt::ColumnMask stored;        // cells to store although the value is the same, see MergeOpIntoWork
+  crdt::ColumnMask written;  // cells that may differ
+  crdt::ColumnMask stored;   // cells to store although the value is the same, see MergeOpIntoWork
   bool changed = false;
   bool tombstone_is_new = false;  // written through, see WriteWork
   uint32_t next_same_hash = UINT32_MAX;
@@ -59,9 +60,9 @@ struct MergeBatch {
 struct TransferDecode {
   bool header = false, end = false;
   crdt::VersionSet claimed;
-  std::vector<crdt::ActorIndex> dictionary;     // of the sender's numbers, in order of appearance
+  std::vector<crdt::ActorIndex> dictionary;  // of the sender's numbers, in order of appearance
   TableIo* table = nullptr;
-  std::vector<crdt::ColumnIndex> columns;       // of the table's section
+  std::vector<crdt::ColumnIndex> columns;  // of the table's section
   crdt::HlcTime newest;
 };
 
@@ -75,9 +76,11 @@ class Store::Impl {
   Status Close();
 
   // execute.cc
-  std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions, CommitEffects* effects);
+  std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions,
+                                         CommitEffects* effects);
   // merge.cc
-  Result<std::vector<MergeOutcome>> Merge(std::span<const SharedBytes> changesets, CommitEffects* effects);
+  Result<std::vector<MergeOutcome>> Merge(std::span<const SharedBytes> changesets,
+                                          CommitEffects* effects);
   Result<std::vector<ChangeId>> SettleParked(CommitEffects* effects);
   // checkpoint.cc
   Status CheckpointIfDue();
@@ -100,7 +103,7 @@ class Store::Impl {
     crdt::HlcTime time;
     std::string reason;
     uint64_t bytes = 0;
-    bool future = false;     // waits for its time only
+    bool future = false;  // waits for its time only
   };
 
   // open.cc
@@ -116,27 +119,31 @@ class Store::Impl {
   void Broken(const Error& error);
 
   // execute.cc
-  Status RunGroup(std::span<const Transaction> transactions, std::vector<Result<Committed>>* results,
-                  std::vector<bool>* failed, std::vector<Pending>* pending, bool* restart);
+  Status RunGroup(std::span<const Transaction> transactions,
+                  std::vector<Result<Committed>>* results, std::vector<bool>* failed,
+                  std::vector<Pending>* pending, bool* restart);
   Result<Pending> RunOne(const Transaction& transaction);
   Result<int64_t> RunStatement(const Statement& statement);
   Result<Stmt*> ClientStatement(const std::string& sql);
   Status LogLocal(Pending* pending);
-  Result<std::string> BuildChangeset(const crdt::ChangesetHeader& header, const std::vector<NetChange>& net);
+  Result<std::string> BuildChangeset(const crdt::ChangesetHeader& header,
+                                     const std::vector<NetChange>& net);
   void MintActorIfNeeded();
   void ApplyLocal(Pending& pending, CommitEffects* effects);
   Status ApplyNet(const crdt::Stamp& stamp, NetChange& net);
   Status MoveClocks(const std::vector<NetChange>& net);
   crdt::RowClock ClockInGroup(const CachedRow& cached) const;
   void GuardClientSql();
-  static int Authorize(void* self, int action, const char* a, const char* b, const char* c, const char* d);
+  static int Authorize(void* self, int action, const char* a, const char* b, const char* c,
+                       const char* d);
   static int Progress(void* self);
 
   // merge.cc
-  Status Decode(std::string_view bytes, uint32_t position, MergeBatch* batch, std::string* park_reason,
-                crdt::ChangesetHeader* header);
-  Status DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change, uint32_t position,
-                     const crdt::Stamp& stamp, MergeBatch* batch, std::string* park_reason);
+  Status Decode(std::string_view bytes, uint32_t position, MergeBatch* batch,
+                std::string* park_reason, crdt::ChangesetHeader* header);
+  Status DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change,
+                     uint32_t position, const crdt::Stamp& stamp, MergeBatch* batch,
+                     std::string* park_reason);
   Status LoadWorks(MergeBatch* batch, bool join_dead);
   void MergeOpIntoWork(const MergeOp& op, MergeBatch* batch);
   void FinishWork(MergeWork* work);
@@ -146,35 +153,39 @@ class Store::Impl {
                    std::vector<MergeOutcome>* outcomes, CommitEffects* effects);
   Status WriteBatch(MergeBatch* batch);
   Status LogMerged(const MergeBatch& batch, std::span<const SharedBytes> changesets,
-                   const std::vector<MergeOutcome>& outcomes, const std::vector<crdt::ChangesetHeader>& headers);
+                   const std::vector<MergeOutcome>& outcomes,
+                   const std::vector<crdt::ChangesetHeader>& headers);
   void Triage(std::span<const SharedBytes> changesets, bool settling, MergeBatch* batch,
               std::vector<MergeOutcome>* outcomes, std::vector<crdt::ChangesetHeader>* headers);
   void TriageOne(const SharedBytes& bytes, uint32_t position, bool settling, MergeBatch* batch,
                  MergeOutcome* outcome, crdt::ChangesetHeader* header);
   Status CommitBatch(MergeBatch* batch, std::span<const SharedBytes> changesets, bool settling,
-                     std::vector<MergeOutcome>* outcomes, const std::vector<crdt::ChangesetHeader>& headers,
-                     CommitEffects* effects);
+                     std::vector<MergeOutcome>* outcomes,
+                     const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects);
   void NoteMerged(MergeBatch* batch, bool settling, const std::vector<MergeOutcome>& outcomes,
                   const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects);
   uint32_t FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead, Status* status);
   std::string EffectOf(const MergeBatch& batch, uint32_t changeset) const;
-  Status Park(const crdt::ChangesetHeader& header, std::string_view bytes, const std::string& reason);
+  Status Park(const crdt::ChangesetHeader& header, std::string_view bytes,
+              const std::string& reason);
   bool FromTheFuture(crdt::HlcTime time) const;
   void SetCheckConstraints(bool on, const MergeBatch& batch);
 
   // shared
-  Status AppendLog(const crdt::Stamp& stamp, LogKind kind, std::string_view bytes, std::string_view effect);
+  Status AppendLog(const crdt::Stamp& stamp, LogKind kind, std::string_view bytes,
+                   std::string_view effect);
   /// Rows for actors that are numbered in memory only: in every transaction that uses a number.
   Status SaveActors();
   Status Commit(std::string_view what);
   void RollBack();
   int64_t ClusterMs() const { return options.clock->WallMs() + clock_correction_ms; }
-  void AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq, const std::string& key, uint64_t key_hash,
-                 bool had_row, std::string_view before, bool has_row, std::string_view after);
+  void AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq, const std::string& key,
+                 uint64_t key_hash, bool had_row, std::string_view before, bool has_row,
+                 std::string_view after);
   void NoteTable(CommitEffects* effects, uint32_t table);
   void BeginEffects(CommitEffects* effects);
-  void AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before, uint64_t hash_after, bool alive_before,
-                 bool alive_after);
+  void AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before, uint64_t hash_after,
+                 bool alive_before, bool alive_after);
   TableIo* FindTable(std::string_view name);
   Status SaveState(std::string_view name, const crdt::ValueView& value);
   Status WriteDirtyRows();
@@ -206,11 +217,12 @@ class Store::Impl {
 
   ActorId actor;
   crdt::ActorIndex actor_index = 0;
-  uint64_t version = 0;             // committed
-  uint64_t next_version = 0;        // within the transaction that runs
+  uint64_t version = 0;       // committed
+  uint64_t next_version = 0;  // within the transaction that runs
   uint64_t next_seq = 0;
   crdt::ActorIndex actors_saved = 1;
-  uint64_t last_seq = 0, checkpoint_seq = 0, log_first_seq = 1, log_bytes = 0, log_bytes_uncommitted = 0;
+  uint64_t last_seq = 0, checkpoint_seq = 0, log_first_seq = 1, log_bytes = 0,
+           log_bytes_uncommitted = 0;
   Instant last_checkpoint{};
   int64_t clock_correction_ms = 0;
   bool broken = false, closed = false;
@@ -224,8 +236,8 @@ class Store::Impl {
   };
   std::list<CachedStatement> client_statements;
   std::unordered_map<std::string_view, std::list<CachedStatement>::iterator> client_index;
-  bool client_sql = false;                 // the authorizer looks
-  std::string denied;                      // what it said no to
+  bool client_sql = false;  // the authorizer looks
+  std::string denied;       // what it said no to
   Instant deadline{};
   const std::vector<Pending>* group = nullptr;  // transactions of the group that runs
   struct Savepoint {
@@ -235,7 +247,8 @@ class Store::Impl {
   std::vector<Savepoint> savepoints;
   std::string savepoint_op, savepoint_name;
 
-  Stmt begin, commit, savepoint, release, rollback_to, insert_log, insert_actor, save_state, insert_parked, delete_parked;
+  Stmt begin, commit, savepoint, release, rollback_to, insert_log, insert_actor, save_state,
+      insert_parked, delete_parked;
 };
 
 }  // namespace patina::storage

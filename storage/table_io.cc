@@ -25,7 +25,9 @@ std::string Parameters(size_t count) {
 bool ContainsWord(std::string_view sql, std::string_view upper_word) {
   for (size_t i = 0; i + upper_word.size() <= sql.size(); ++i) {
     size_t j = 0;
-    while (j < upper_word.size() && std::toupper(static_cast<unsigned char>(sql[i + j])) == upper_word[j]) ++j;
+    while (j < upper_word.size() &&
+           std::toupper(static_cast<unsigned char>(sql[i + j])) == upper_word[j])
+      ++j;
     if (j == upper_word.size()) return true;
   }
   return false;
@@ -33,7 +35,8 @@ bool ContainsWord(std::string_view sql, std::string_view upper_word) {
 
 }  // namespace
 
-TableIo::TableIo(Db* db, const Table* table, uint32_t number) : db_(db), table_(table), number_(number) {
+TableIo::TableIo(Db* db, const Table* table, uint32_t number)
+    : db_(db), table_(table), number_(number) {
   digest.Reset();
   // Only costs time when it is wrong: merges of such tables switch CHECK off around them.
   has_check_ = ContainsWord(table->create_sql, "CHECK");
@@ -59,14 +62,16 @@ TableIo::TableIo(Db* db, const Table* table, uint32_t number) : db_(db), table_(
 
 Status TableIo::CreateOwnTables() {
   if (table_->without_rowid) {
-    RETURN_IF_ERROR(db_->Exec("CREATE TABLE IF NOT EXISTS " + clock_table() +
-                              " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL) WITHOUT ROWID"));
+    RETURN_IF_ERROR(
+        db_->Exec("CREATE TABLE IF NOT EXISTS " + clock_table() +
+                  " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL) WITHOUT ROWID"));
   } else {
     RETURN_IF_ERROR(db_->Exec("CREATE TABLE IF NOT EXISTS " + clock_table() +
                               " (id INTEGER NOT NULL PRIMARY KEY, clock BLOB NOT NULL)"));
   }
-  RETURN_IF_ERROR(db_->Exec("CREATE TABLE IF NOT EXISTS " + dead_table() +
-                            " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL, cells BLOB NOT NULL) WITHOUT ROWID"));
+  RETURN_IF_ERROR(db_->Exec(
+      "CREATE TABLE IF NOT EXISTS " + dead_table() +
+      " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL, cells BLOB NOT NULL) WITHOUT ROWID"));
   ASSIGN_OR_RETURN(const int64_t count, db_->QueryInt("SELECT count(*) FROM " + dead_table()));
   tombstones = static_cast<uint64_t>(count);
   return OkStatus();
@@ -75,14 +80,16 @@ Status TableIo::CreateOwnTables() {
 std::string TableIo::KeyWhere(int first) const {
   std::string text = " WHERE ";
   for (size_t i = 0; i < table_->key.size(); ++i) {
-    text += StrCat(i == 0 ? "" : " AND ", QuoteName(table_->key[i].name), " = ?", first + static_cast<int>(i));
+    text += StrCat(i == 0 ? "" : " AND ", QuoteName(table_->key[i].name), " = ?",
+                   first + static_cast<int>(i));
   }
   return text;
 }
 
 std::string TableIo::KeyList() const {
   std::string text;
-  for (const Column& column : table_->key) text += (text.empty() ? "" : ", ") + QuoteName(column.name);
+  for (const Column& column : table_->key)
+    text += (text.empty() ? "" : ", ") + QuoteName(column.name);
   return text;
 }
 
@@ -101,12 +108,15 @@ Status TableIo::Prepare(Stmt* statement, MakeSql make_sql) {
 
 void TableIo::BindKey(Stmt& statement, int first, std::string_view key) {
   CHECK(crdt::UnpackValues(key, table_->key.size(), &scratch_));
-  for (size_t i = 0; i < scratch_.size(); ++i) statement.Bind(first + static_cast<int>(i), scratch_[i]);
+  for (size_t i = 0; i < scratch_.size(); ++i)
+    statement.Bind(first + static_cast<int>(i), scratch_[i]);
 }
 
 Status TableIo::ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors) {
-  RETURN_IF_ERROR(Prepare(&read_clock_, [&] { return "SELECT clock FROM " + clock_table() +
-                                            (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?"); }));
+  RETURN_IF_ERROR(Prepare(&read_clock_, [&] {
+    return "SELECT clock FROM " + clock_table() +
+           (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?");
+  }));
   StmtScope scope(read_clock_);
   if (table_->without_rowid) {
     read_clock_.BindBlob(1, row->key);
@@ -121,13 +131,15 @@ Status TableIo::ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTab
   // Another row's: left behind by a crash, or rowids were renumbered by a foreign VACUUM.
   if (!in.ok() || hash != ShortHash(row->key_hash)) return OkStatus();
   if (!crdt::RowClock::Decode(in, actors.size(), &row->clock)) {
-    return DataLoss("the clock of a row of table " + table_->name + " is damaged; rebuild this node from a peer");
+    return DataLoss("the clock of a row of table " + table_->name +
+                    " is damaged; rebuild this node from a peer");
   }
   return OkStatus();
 }
 
 Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool join) {
-  RETURN_IF_ERROR(Prepare(&read_dead_, [&] { return "SELECT clock, cells FROM " + dead_table() + " WHERE key = ?"; }));
+  RETURN_IF_ERROR(Prepare(
+      &read_dead_, [&] { return "SELECT clock, cells FROM " + dead_table() + " WHERE key = ?"; }));
   StmtScope scope(read_dead_);
   read_dead_.BindBlob(1, row->key);
   ASSIGN_OR_RETURN(const bool found, read_dead_.Step());
@@ -136,7 +148,8 @@ Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool jo
   crdt::RowClock clock;
   ByteReader in(read_dead_.ColumnBytes(0));
   if (!crdt::RowClock::Decode(in, actors.size(), &clock)) {
-    return DataLoss("a tombstone of table " + table_->name + " is damaged; rebuild this node from a peer");
+    return DataLoss("a tombstone of table " + table_->name +
+                    " is damaged; rebuild this node from a peer");
   }
   if (join) {
     row->clock.Join(clock, actors);
@@ -145,26 +158,30 @@ Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool jo
     const std::string_view cells = read_dead_.ColumnBytes(1);
     scratch_.clear();
     if (!cells.empty() && !crdt::UnpackValues(cells, table_->columns.size(), &scratch_)) {
-      return DataLoss("a tombstone of table " + table_->name + " is damaged; rebuild this node from a peer");
+      return DataLoss("a tombstone of table " + table_->name +
+                      " is damaged; rebuild this node from a peer");
     }
     // Columns added since hold their defaults.
-    for (size_t i = scratch_.size(); i < table_->columns.size(); ++i) scratch_.push_back(table_->columns[i].default_value);
+    for (size_t i = scratch_.size(); i < table_->columns.size(); ++i)
+      scratch_.push_back(table_->columns[i].default_value);
     row->values = crdt::PackValues(scratch_);
   }
   return OkStatus();
 }
 
-Status TableIo::LoadClock(CachedRow* row, bool had_row, int64_t old_rowid, const crdt::ActorTable& actors,
-                          bool join_dead) {
+Status TableIo::LoadClock(CachedRow* row, bool had_row, int64_t old_rowid,
+                          const crdt::ActorTable& actors, bool join_dead) {
   if (had_row) RETURN_IF_ERROR(ReadClockRow(row, old_rowid, actors));
   if ((!had_row || join_dead) && tombstones > 0) RETURN_IF_ERROR(ReadDead(row, actors, had_row));
   return OkStatus();
 }
 
-Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash, const crdt::ActorTable& actors,
-                                bool join_dead) {
-  RETURN_IF_ERROR(Prepare(&load_, [&] { return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
-                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1); }));
+Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
+                                const crdt::ActorTable& actors, bool join_dead) {
+  RETURN_IF_ERROR(Prepare(&load_, [&] {
+    return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) + ColumnList() +
+           " FROM " + QuoteName(table_->name) + KeyWhere(1);
+  }));
   CachedRow row;
   row.table = number_;
   row.key_hash = key_hash;
@@ -189,8 +206,10 @@ Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash, const c
 }
 
 Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* values) {
-  RETURN_IF_ERROR(Prepare(&read_row_, [&] { return "SELECT " + KeyList() + ColumnList() + " FROM " +
-                                          QuoteName(table_->name) + " WHERE " + rowid_name_ + " = ?"; }));
+  RETURN_IF_ERROR(Prepare(&read_row_, [&] {
+    return "SELECT " + KeyList() + ColumnList() + " FROM " + QuoteName(table_->name) + " WHERE " +
+           rowid_name_ + " = ?";
+  }));
   StmtScope scope(read_row_);
   read_row_.BindInt(1, rowid);
   ASSIGN_OR_RETURN(const bool found, read_row_.Step());
@@ -200,15 +219,19 @@ Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* valu
   ByteWriter key_out(key), values_out(values);
   int position = 0;
   key_out.Varint(table_->key.size());
-  for (size_t i = 0; i < table_->key.size(); ++i) crdt::EncodeValue(read_row_.Column(position++), key_out);
+  for (size_t i = 0; i < table_->key.size(); ++i)
+    crdt::EncodeValue(read_row_.Column(position++), key_out);
   values_out.Varint(table_->columns.size());
-  for (size_t i = 0; i < table_->columns.size(); ++i) crdt::EncodeValue(read_row_.Column(position++), values_out);
+  for (size_t i = 0; i < table_->columns.size(); ++i)
+    crdt::EncodeValue(read_row_.Column(position++), values_out);
   return true;
 }
 
 Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
-  RETURN_IF_ERROR(Prepare(&load_, [&] { return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) +
-                                      ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1); }));
+  RETURN_IF_ERROR(Prepare(&load_, [&] {
+    return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) + ColumnList() +
+           " FROM " + QuoteName(table_->name) + KeyWhere(1);
+  }));
   StmtScope scope(load_);
   BindKey(load_, 1, key);
   ASSIGN_OR_RETURN(const bool found, load_.Step());
@@ -223,12 +246,15 @@ Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
 }
 
 Status TableIo::Insert(CachedRow* row) {
-  RETURN_IF_ERROR(Prepare(&insert_, [&] { return "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
-                                        ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")"; }));
+  RETURN_IF_ERROR(Prepare(&insert_, [&] {
+    return "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
+           ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")";
+  }));
   BindKey(insert_, 1, row->key);
   CHECK(crdt::UnpackValues(row->values, crdt::kMaxColumns, &scratch_));
   const int first = static_cast<int>(table_->key.size()) + 1;
-  for (size_t i = 0; i < scratch_.size(); ++i) insert_.Bind(first + static_cast<int>(i), scratch_[i]);
+  for (size_t i = 0; i < scratch_.size(); ++i)
+    insert_.Bind(first + static_cast<int>(i), scratch_[i]);
   RETURN_IF_ERROR(insert_.Run());
   row->rowid = table_->without_rowid ? 0 : sqlite3_last_insert_rowid(db_->get());
   return OkStatus();
@@ -241,7 +267,8 @@ Result<Stmt*> TableIo::UpdateShape(const ColumnMask& columns, size_t count) {
   int parameter = 0;
   for (size_t i = 0; i < table_->columns.size(); ++i) {
     if (!columns.test(i)) continue;
-    sql += StrCat(parameter == 0 ? "" : ", ", QuoteName(table_->columns[i].name), " = ?", parameter + 1);
+    sql += StrCat(parameter == 0 ? "" : ", ", QuoteName(table_->columns[i].name), " = ?",
+                  parameter + 1);
     ++parameter;
   }
   sql += table_->without_rowid ? KeyWhere(static_cast<int>(count) + 1)
@@ -268,8 +295,10 @@ Status TableIo::Update(const CachedRow& row, const ColumnMask& columns) {
 }
 
 Status TableIo::Delete(const CachedRow& row) {
-  RETURN_IF_ERROR(Prepare(&delete_, [&] { return "DELETE FROM " + QuoteName(table_->name) +
-                                        (table_->without_rowid ? KeyWhere(1) : " WHERE " + rowid_name_ + " = ?"); }));
+  RETURN_IF_ERROR(Prepare(&delete_, [&] {
+    return "DELETE FROM " + QuoteName(table_->name) +
+           (table_->without_rowid ? KeyWhere(1) : " WHERE " + rowid_name_ + " = ?");
+  }));
   if (table_->without_rowid) {
     BindKey(delete_, 1, row.key);
   } else {
@@ -280,8 +309,10 @@ Status TableIo::Delete(const CachedRow& row) {
 
 Status TableIo::DeleteClock(const CachedRow& row) {
   if (row.clock_rowid == 0) return OkStatus();
-  RETURN_IF_ERROR(Prepare(&delete_clock_, [&] { return "DELETE FROM " + clock_table() +
-                                              (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?"); }));
+  RETURN_IF_ERROR(Prepare(&delete_clock_, [&] {
+    return "DELETE FROM " + clock_table() +
+           (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?");
+  }));
   if (table_->without_rowid) {
     delete_clock_.BindBlob(1, row.key);
   } else {
@@ -292,7 +323,8 @@ Status TableIo::DeleteClock(const CachedRow& row) {
 
 Status TableIo::DeleteDead(const CachedRow& row) {
   if (!row.dead_in_file) return OkStatus();
-  RETURN_IF_ERROR(Prepare(&delete_dead_, [&] { return "DELETE FROM " + dead_table() + " WHERE key = ?"; }));
+  RETURN_IF_ERROR(
+      Prepare(&delete_dead_, [&] { return "DELETE FROM " + dead_table() + " WHERE key = ?"; }));
   delete_dead_.BindBlob(1, row.key);
   return delete_dead_.Run();
 }
@@ -301,7 +333,9 @@ Status TableIo::WriteClock(CachedRow* row) {
   std::string bytes;
   ByteWriter out(&bytes);
   if (row->present) {
-    RETURN_IF_ERROR(Prepare(&write_clock_, [&] { return "INSERT OR REPLACE INTO " + clock_table() + " VALUES (?, ?)"; }));
+    RETURN_IF_ERROR(Prepare(&write_clock_, [&] {
+      return "INSERT OR REPLACE INTO " + clock_table() + " VALUES (?, ?)";
+    }));
     out.U32(ShortHash(row->key_hash));
     row->clock.Encode(out);
     if (table_->without_rowid) {
@@ -314,7 +348,9 @@ Status TableIo::WriteClock(CachedRow* row) {
     row->clock_rowid = table_->without_rowid ? 1 : row->rowid;
     return OkStatus();
   }
-  RETURN_IF_ERROR(Prepare(&write_dead_, [&] { return "INSERT OR REPLACE INTO " + dead_table() + " VALUES (?, ?, ?)"; }));
+  RETURN_IF_ERROR(Prepare(&write_dead_, [&] {
+    return "INSERT OR REPLACE INTO " + dead_table() + " VALUES (?, ?, ?)";
+  }));
   row->clock.Encode(out);
   write_dead_.BindBlob(1, row->key);
   write_dead_.BindBlob(2, bytes);

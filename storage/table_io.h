@@ -15,8 +15,8 @@
 
 namespace patina::storage {
 
-/// One replicated table in the file: its prepared statements, its clock and tombstone tables, its digest.
-/// The writer's thread.
+/// One replicated table in the file: its prepared statements, its clock and tombstone tables, its
+/// digest. The writer's thread.
 class TableIo {
  public:
   TableIo(Db* db, const Table* table, uint32_t number);
@@ -27,12 +27,12 @@ class TableIo {
   const Table& table() const { return *table_; }
   uint32_t number() const { return number_; }
 
-  /// What the file says about a key. With join_dead the tombstone is looked at even when there is a row
-  /// (only a replay finds both).
+  /// What the file says about a key. With join_dead the tombstone is looked at even when there is a
+  /// row (only a replay finds both).
   Result<CachedRow> Load(std::string_view key, uint64_t key_hash, const crdt::ActorTable& actors,
                          bool join_dead = false);
-  /// The clock row and tombstone of a row that is known already (a local write has its values): fills
-  /// clock, clock_rowid and dead_in_file.
+  /// The clock row and tombstone of a row that is known already (a local write has its values):
+  /// fills clock, clock_rowid and dead_in_file.
   Status LoadClock(CachedRow* row, bool had_row, int64_t old_rowid, const crdt::ActorTable& actors,
                    bool join_dead = false);
 
@@ -46,8 +46,8 @@ class TableIo {
   Status Delete(const CachedRow& row);
 
   // Written behind.
-  Status DeleteClock(const CachedRow& row);   // where the file has one
-  Status WriteClock(CachedRow* row);          // clock row or tombstone, as the row now is
+  Status DeleteClock(const CachedRow& row);  // where the file has one
+  Status WriteClock(CachedRow* row);         // clock row or tombstone, as the row now is
   Status DeleteDead(const CachedRow& row);
 
   /// All columns, keys included, in declaration order, packed: what effects carry.
@@ -58,12 +58,13 @@ class TableIo {
   std::string WhyNotStorable(crdt::ColumnIndex column, const crdt::ValueView& value) const;
   std::string WhyNotKey(std::string_view packed_key) const;
   bool has_check() const { return has_check_; }
-  /// A column whose default is not NULL but may hold NULL: the hook's old NULL may be a missing default.
+  /// A column whose default is not NULL but may hold NULL: the hook's old NULL may be a missing
+  /// default.
   bool HasLateDefault(crdt::ColumnIndex column) const { return late_default_.test(column); }
   bool has_late_defaults() const { return late_default_.any(); }
 
   TableDigestState digest;
-  uint64_t tombstones = 0;   // rows in the file's tombstone table; 0 spares the look
+  uint64_t tombstones = 0;  // rows in the file's tombstone table; 0 spares the look
   bool digest_dirty = false;
 
   const std::string& rowid_name() const { return rowid_name_; }
@@ -89,8 +90,8 @@ class TableIo {
   std::string rowid_name_, default_values_;
   bool has_check_ = false;
   crdt::ColumnMask late_default_;
-  Stmt load_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_, delete_clock_, write_dead_,
-      delete_dead_;
+  Stmt load_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_, delete_clock_,
+      write_dead_, delete_dead_;
   std::unordered_map<crdt::ColumnMask, Stmt> updates_;  // by the columns written
   std::vector<crdt::ValueView> scratch_;
 };

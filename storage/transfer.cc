@@ -1,12 +1,12 @@
-#include "storage/transfer_format.h"
-
 #include <algorithm>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "storage/store_impl.h"
+#include "storage/transfer_format.h"
 
-// Receiving a whole-difference transfer: staged chunk by chunk, merged in one commit that is a checkpoint.
+// Receiving a whole-difference transfer: staged chunk by chunk, merged in one commit that is a
+// checkpoint.
 
 namespace patina::storage {
 namespace {
@@ -17,7 +17,8 @@ Error Malformed() { return InvalidArgument("the transfer is malformed"); }
 
 Status Store::Impl::StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes) {
   if (broken) return Unavailable("the store is broken; the agent must restart");
-  ASSIGN_OR_RETURN(Stmt insert, db->Prepare("INSERT OR REPLACE INTO __patina_staged VALUES (?, ?, ?)", false));
+  ASSIGN_OR_RETURN(Stmt insert,
+                   db->Prepare("INSERT OR REPLACE INTO __patina_staged VALUES (?, ?, ?)", false));
   insert.BindInt(1, static_cast<int64_t>(transfer));
   insert.BindInt(2, static_cast<int64_t>(number));
   insert.BindBlob(3, bytes);
@@ -40,8 +41,15 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
       if (!id || *id == ActorId()) return Malformed();
       decode->dictionary.push_back(actors.Intern(*id));
     }
-    MergeOp op{decode->table->number(), 0, crdt::Says::kNothing, {}, key, RowCache::KeyHash(key),
-               static_cast<uint32_t>(batch->columns.size()), 0, 0};
+    MergeOp op{decode->table->number(),
+               0,
+               crdt::Says::kNothing,
+               {},
+               key,
+               RowCache::KeyHash(key),
+               static_cast<uint32_t>(batch->columns.size()),
+               0,
+               0};
     op.stamp.actor = decode->dictionary[number];
     op.stamp.time.bits = in.Varint();
     op.stamp.version = in.Varint();
@@ -57,14 +65,17 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
     for (uint64_t c = 0; c < cells; ++c) {
       const uint64_t position = in.Varint();
       const crdt::ValueView value = crdt::DecodeValue(in);
-      if (!in.ok() || position >= decode->columns.size() || static_cast<int>(position) <= previous) return Malformed();
+      if (!in.ok() || position >= decode->columns.size() || static_cast<int>(position) <= previous)
+        return Malformed();
       previous = static_cast<int>(position);
       const crdt::ColumnIndex column = decode->columns[position];
-      if (std::string why = decode->table->WhyNotStorable(column, value); !why.empty()) return InvalidArgument(why);
+      if (std::string why = decode->table->WhyNotStorable(column, value); !why.empty())
+        return InvalidArgument(why);
       batch->columns.push_back(column);
       batch->values.push_back(value);
     }
-    if (FromTheFuture(op.stamp.time)) return Unavailable("the transfer holds a write from the future; ask again later");
+    if (FromTheFuture(op.stamp.time))
+      return Unavailable("the transfer holds a write from the future; ask again later");
     decode->newest = std::max(decode->newest, op.stamp.time);
     // What has been applied meanwhile is dropped: the transfer's word on it is older knowledge.
     if (!applied.Contains({actors.Get(op.stamp.actor), op.stamp.version})) batch->ops.push_back(op);
@@ -76,19 +87,22 @@ Status Store::Impl::WriteTransferred(MergeBatch* batch) {
   RETURN_IF_ERROR(WriteBatch(batch));
   // First what goes: a rowid may have been given to another row.
   for (const MergeWork& work : batch->works) {
-    if (work.changed && !work.next.present) RETURN_IF_ERROR(tables[work.next.table]->DeleteClock(work.next));
+    if (work.changed && !work.next.present)
+      RETURN_IF_ERROR(tables[work.next.table]->DeleteClock(work.next));
   }
   for (MergeWork& work : batch->works) {
     if (!work.changed) continue;
     TableIo& table = *tables[work.next.table];
-    const uint64_t hash_after =
-        hashers[work.next.table].Hash(work.next.key_hash, work.next.clock, work.next.values, actors);
-    AddDigest(table, work.next.key_hash, work.hash_before, hash_after, work.present_before, work.next.present);
+    const uint64_t hash_after = hashers[work.next.table].Hash(work.next.key_hash, work.next.clock,
+                                                              work.next.values, actors);
+    AddDigest(table, work.next.key_hash, work.hash_before, hash_after, work.present_before,
+              work.next.present);
     if (work.next.present && work.next.dead_in_file) {
       RETURN_IF_ERROR(table.DeleteDead(work.next));
       --table.tombstones;
     }
-    if (!work.next.present && (!work.next.dead_in_file || work.tombstone_is_new)) ++table.tombstones;
+    if (!work.next.present && (!work.next.dead_in_file || work.tombstone_is_new))
+      ++table.tombstones;
     RETURN_IF_ERROR(table.WriteClock(&work.next));
     ++stats.rows_merged;
   }
@@ -133,12 +147,16 @@ Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* d
 }
 
 Status Store::Impl::MergeStaged(uint64_t transfer, TransferDecode* decode) {
-  ASSIGN_OR_RETURN(Stmt chunks, db->Prepare("SELECT bytes, number FROM __patina_staged WHERE transfer = ? ORDER BY number", false));
+  ASSIGN_OR_RETURN(
+      Stmt chunks,
+      db->Prepare("SELECT bytes, number FROM __patina_staged WHERE transfer = ? ORDER BY number",
+                  false));
   chunks.BindInt(1, static_cast<int64_t>(transfer));
   for (int64_t next = 0;; ++next) {
     ASSIGN_OR_RETURN(const bool row, chunks.Step());
     if (!row) break;
-    if (chunks.ColumnInt(1) != next) return InvalidArgument(StrCat("chunk ", next, " of the transfer is missing"));
+    if (chunks.ColumnInt(1) != next)
+      return InvalidArgument(StrCat("chunk ", next, " of the transfer is missing"));
     const std::string bytes(chunks.ColumnBytes(0));
     RETURN_IF_ERROR(MergeTransferChunk(bytes, decode));
   }
@@ -158,7 +176,8 @@ Status Store::Impl::FinishTransfer(const TransferDecode& decode) {
   RETURN_IF_ERROR(SaveActors());
   RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
   RETURN_IF_ERROR(SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(next_seq))));
-  RETURN_IF_ERROR(SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
+  RETURN_IF_ERROR(
+      SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
   RETURN_IF_ERROR(SaveDigests());
   for (const auto& [id, change] : parked) {
     if (!all.Contains(id)) continue;
@@ -183,7 +202,8 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
     tombstones_before.push_back(table->tombstones);
   }
   TransferDecode decode;
-  const bool any_check = std::any_of(tables.begin(), tables.end(), [](const auto& table) { return table->has_check(); });
+  const bool any_check = std::any_of(tables.begin(), tables.end(),
+                                     [](const auto& table) { return table->has_check(); });
   if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 1");
   auto merge = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());

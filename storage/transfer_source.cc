@@ -16,18 +16,21 @@ using crdt::Says;
 using crdt::Stamp;
 using crdt::ValueView;
 
-Result<std::unique_ptr<TransferSource>> TransferSource::Open(Db* db, const Schema& schema,
-                                                             const crdt::VersionSet& receiver_applied) {
+Result<std::unique_ptr<TransferSource>> TransferSource::Open(
+    Db* db, const Schema& schema, const crdt::VersionSet& receiver_applied) {
   std::unique_ptr<TransferSource> source(new TransferSource(db, schema, receiver_applied));
-  ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT id, actor FROM __patina_actor ORDER BY id", false));
+  ASSIGN_OR_RETURN(Stmt select,
+                   db->Prepare("SELECT id, actor FROM __patina_actor ORDER BY id", false));
   while (true) {
     ASSIGN_OR_RETURN(const bool row, select.Step());
     if (!row) break;
     const auto id = ActorId::FromBytes(select.ColumnBytes(1));
-    if (!id || select.ColumnInt(0) != source->actors_.size()) return DataLoss("table __patina_actor is damaged");
+    if (!id || select.ColumnInt(0) != source->actors_.size())
+      return DataLoss("table __patina_actor is damaged");
     source->actors_.Restore(static_cast<crdt::ActorIndex>(select.ColumnInt(0)), *id);
   }
-  ASSIGN_OR_RETURN(Stmt state, db->Prepare("SELECT value FROM __patina_state WHERE name = 'applied'", false));
+  ASSIGN_OR_RETURN(Stmt state,
+                   db->Prepare("SELECT value FROM __patina_state WHERE name = 'applied'", false));
   ASSIGN_OR_RETURN(const bool row, state.Step());
   ByteWriter out(&source->pending_);
   out.U8(static_cast<uint8_t>(TransferRecord::kHeader));
@@ -50,10 +53,14 @@ Status TransferSource::OpenRows(bool dead) {
   } else if (table.without_rowid) {
     // The clock is looked up by the packed key, which SQL cannot make: row by row, in NextRow.
     sql = "SELECT " + io.KeyList() + io.ColumnList() + " FROM " + QuoteName(table.name);
-    ASSIGN_OR_RETURN(clock_of_key_, db_->Prepare("SELECT clock FROM " + io.clock_table() + " WHERE key = ?", false));
+    ASSIGN_OR_RETURN(
+        clock_of_key_,
+        db_->Prepare("SELECT clock FROM " + io.clock_table() + " WHERE key = ?", false));
   } else {
-    sql = "SELECT " + io.KeyList() + io.ColumnList() + ", c.patina_clock FROM " + QuoteName(table.name) +
-          " JOIN (SELECT id AS patina_id, clock AS patina_clock FROM " + io.clock_table() + ") c ON c.patina_id = " + QuoteName(table.name) + "." + io.rowid_name();
+    sql = "SELECT " + io.KeyList() + io.ColumnList() + ", c.patina_clock FROM " +
+          QuoteName(table.name) + " JOIN (SELECT id AS patina_id, clock AS patina_clock FROM " +
+          io.clock_table() + ") c ON c.patina_id = " + QuoteName(table.name) + "." +
+          io.rowid_name();
   }
   ASSIGN_OR_RETURN(rows_, db_->Prepare(sql, false));
   return OkStatus();
@@ -70,13 +77,14 @@ Status TransferSource::BeginTable() {
   return OpenRows(false);
 }
 
-void TransferSource::WriteRow(std::string_view key, const std::vector<ValueView>& values, const crdt::RowClock& clock,
-                              std::string* out_bytes) {
+void TransferSource::WriteRow(std::string_view key, const std::vector<ValueView>& values,
+                              const crdt::RowClock& clock, std::string* out_bytes) {
   std::vector<Stamp> stamps;
   if (Lacks(clock.existence())) stamps.push_back(clock.existence());
   for (size_t i = 0; i < clock.ColumnLimit(); ++i) {
     const Stamp stamp = clock.Cell(static_cast<ColumnIndex>(i));
-    if (Lacks(stamp) && std::find(stamps.begin(), stamps.end(), stamp) == stamps.end()) stamps.push_back(stamp);
+    if (Lacks(stamp) && std::find(stamps.begin(), stamps.end(), stamp) == stamps.end())
+      stamps.push_back(stamp);
   }
   if (stamps.empty()) return;
   ByteWriter out(out_bytes);
@@ -90,10 +98,13 @@ void TransferSource::WriteRow(std::string_view key, const std::vector<ValueView>
     out.Varint(stamp.time.bits);
     out.Varint(stamp.version);
     const bool existence = stamp == clock.existence();
-    out.U8(static_cast<uint8_t>(!existence ? Says::kNothing : clock.alive() ? Says::kAlive : Says::kDeleted));
+    out.U8(static_cast<uint8_t>(!existence      ? Says::kNothing
+                                : clock.alive() ? Says::kAlive
+                                                : Says::kDeleted));
     std::vector<ColumnIndex> cells;
     for (size_t i = 0; i < clock.ColumnLimit() && i < values.size(); ++i) {
-      if (clock.Cell(static_cast<ColumnIndex>(i)) == stamp) cells.push_back(static_cast<ColumnIndex>(i));
+      if (clock.Cell(static_cast<ColumnIndex>(i)) == stamp)
+        cells.push_back(static_cast<ColumnIndex>(i));
     }
     out.Varint(cells.size());
     for (ColumnIndex cell : cells) {
@@ -103,7 +114,8 @@ void TransferSource::WriteRow(std::string_view key, const std::vector<ValueView>
   }
 }
 
-Status TransferSource::ReadLive(std::string* key, std::vector<ValueView>* values, crdt::RowClock* clock) {
+Status TransferSource::ReadLive(std::string* key, std::vector<ValueView>* values,
+                                crdt::RowClock* clock) {
   const Table& table = schema_.tables[table_];
   int position = 0;
   ByteWriter out(key);
@@ -124,7 +136,8 @@ Status TransferSource::ReadLive(std::string* key, std::vector<ValueView>* values
   }
   ByteReader in(bytes);
   if (in.U32() != static_cast<uint32_t>(RowCache::KeyHash(*key))) return OkStatus();
-  if (!crdt::RowClock::Decode(in, actors_.size(), clock)) return DataLoss("a clock of table " + table.name + " is damaged");
+  if (!crdt::RowClock::Decode(in, actors_.size(), clock))
+    return DataLoss("a clock of table " + table.name + " is damaged");
   return OkStatus();
 }
 
@@ -136,9 +149,12 @@ Result<bool> TransferSource::NextRow(std::string* out) {
   crdt::RowClock clock;
   if (phase_ == Phase::kDead) {
     key = rows_.ColumnBytes(0);
-    if (!rows_.ColumnBytes(1).empty() && !crdt::UnpackValues(rows_.ColumnBytes(1), crdt::kMaxColumns, &values)) return DataLoss("a tombstone is damaged");
+    if (!rows_.ColumnBytes(1).empty() &&
+        !crdt::UnpackValues(rows_.ColumnBytes(1), crdt::kMaxColumns, &values))
+      return DataLoss("a tombstone is damaged");
     ByteReader in(rows_.ColumnBytes(2));
-    if (!crdt::RowClock::Decode(in, actors_.size(), &clock)) return DataLoss("a tombstone is damaged");
+    if (!crdt::RowClock::Decode(in, actors_.size(), &clock))
+      return DataLoss("a tombstone is damaged");
   } else {
     RETURN_IF_ERROR(ReadLive(&key, &values, &clock));
   }
@@ -183,7 +199,8 @@ Reader::Impl::~Impl() = default;
 Status Reader::Impl::BeginTransfer(const Schema& schema, const crdt::VersionSet& receiver_applied) {
   EndTransfer();
   RETURN_IF_ERROR(db.Exec("BEGIN"));
-  Result<std::unique_ptr<TransferSource>> source = TransferSource::Open(&db, schema, receiver_applied);
+  Result<std::unique_ptr<TransferSource>> source =
+      TransferSource::Open(&db, schema, receiver_applied);
   if (!source.ok()) {
     EndTransfer();
     return source.error();

@@ -12,8 +12,8 @@
 
 namespace patina::storage {
 
-/// Reads from one read snapshot what another node lacks, as the stream of transfer_format.h. Its thread is the
-/// reader's; the connection must stay in the snapshot while it lives.
+/// Reads from one read snapshot what another node lacks, as the stream of transfer_format.h. Its
+/// thread is the reader's; the connection must stay in the snapshot while it lives.
 class TransferSource {
  public:
   /// db is in a read transaction, right after a checkpoint. Both outlive the source.
@@ -32,8 +32,8 @@ class TransferSource {
   /// False at the end of the rows that are open.
   Result<bool> NextRow(std::string* out);
   Status ReadLive(std::string* key, std::vector<crdt::ValueView>* values, crdt::RowClock* clock);
-  void WriteRow(std::string_view key, const std::vector<crdt::ValueView>& values, const crdt::RowClock& clock,
-                std::string* out);
+  void WriteRow(std::string_view key, const std::vector<crdt::ValueView>& values,
+                const crdt::RowClock& clock, std::string* out);
   bool Lacks(const crdt::Stamp& stamp) const {
     return !stamp.IsNever() && !receiver_.Contains({actors_.Get(stamp.actor), stamp.version});
   }
@@ -43,11 +43,11 @@ class TransferSource {
   crdt::VersionSet receiver_;
   crdt::ActorTable actors_;
   std::unordered_map<crdt::ActorIndex, uint64_t> dictionary_;
-  std::string pending_;        // header, waiting to be sent
+  std::string pending_;  // header, waiting to be sent
   size_t table_ = 0;
   enum class Phase { kBegin, kLive, kDead, kDone } phase_ = Phase::kBegin;
   Stmt rows_;
-  Stmt clock_of_key_;          // of a WITHOUT ROWID table
+  Stmt clock_of_key_;  // of a WITHOUT ROWID table
 };
 
 }  // namespace patina::storage

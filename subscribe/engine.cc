@@ -56,8 +56,8 @@ Result<SubscriberId> Engine::Impl::Subscribe(const SubscribeRequest& request,
   CHECK(thread_.IsCurrent());
   CHECK(subscriber != nullptr);
   if (subscribers_.size() >= limits_.subscribers_max) {
-    return ResourceExhausted(StrCat("there are ", limits_.subscribers_max,
-                                    " subscribers already (subscribers_max)"));
+    return ResourceExhausted(
+        StrCat("there are ", limits_.subscribers_max, " subscribers already (subscribers_max)"));
   }
   std::string key = CacheKey(TrimSql(request.statement.sql), request.statement);
   const auto known = queries_by_key_.find(key);

@@ -18,10 +18,10 @@
 namespace patina::subscribe {
 
 struct EngineLimits {
-  size_t subscriptions_max = 10'000;       // different queries
+  size_t subscriptions_max = 10'000;  // different queries
   size_t subscribers_max = 50'000;
-  size_t result_rows_max = 2'000'000;      // of one query
-  size_t history_bytes_max = 4u << 20;     // of one query's recent events, for resuming
+  size_t result_rows_max = 2'000'000;   // of one query
+  size_t history_bytes_max = 4u << 20;  // of one query's recent events, for resuming
   Duration history_kept_idle = std::chrono::seconds(60);  // after the last subscriber left
   Duration query_deadline = std::chrono::seconds(30);
   Duration rerun_interval_min = std::chrono::milliseconds(5);  // of one query that is run anew
@@ -33,11 +33,11 @@ enum class EventKind : uint8_t {
   kRow,            // of the snapshot
   kEndOfSnapshot,  // change_number: what the snapshot covers
   kInsert,
-  kUpdate,         // values: the new row
-  kDelete,         // values: the old row
-  kHeartbeat,      // change_number: nothing older is still to come
-  kReset,          // reason; columns and a fresh snapshot follow, to be swapped in whole
-  kError,          // reason; the last event
+  kUpdate,     // values: the new row
+  kDelete,     // values: the old row
+  kHeartbeat,  // change_number: nothing older is still to come
+  kReset,      // reason; columns and a fresh snapshot follow, to be swapped in whole
+  kError,      // reason; the last event
 };
 
 struct Event {
@@ -46,10 +46,10 @@ struct Event {
   /// The same row of the answer keeps its id. It follows from the row's key (or values) alone: a
   /// query that was forgotten, or asked again after a restart, gives the same ids.
   uint64_t row_id = 0;
-  std::string values;               // packed, crdt::UnpackValues
-  uint64_t change_number = 0;       // the log's seq: grows, and the same for all rows of one commit
+  std::string values;          // packed, crdt::UnpackValues
+  uint64_t change_number = 0;  // the log's seq: grows, and the same for all rows of one commit
   std::string reason;
-  Error error;                      // of kError
+  Error error;  // of kError
 };
 
 /// Where a subscriber's events go. Called on the engine's thread; must not block, nor call the
@@ -80,7 +80,7 @@ using SubscriberId = uint64_t;
 struct EngineStats {
   uint64_t queries = 0, subscribers = 0, events = 0, resets = 0, reruns = 0;
   uint64_t incremental_matches = 0;
-  uint64_t queue_commits = 0;       // for the owner of the queue in front of the engine to fill
+  uint64_t queue_commits = 0;  // for the owner of the queue in front of the engine to fill
 };
 
 /// Evaluates all live queries of a node. Not thread-safe: its own thread owns it (or a test).

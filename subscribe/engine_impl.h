@@ -79,12 +79,12 @@ class Engine::Impl {
   std::map<QueryId, std::unique_ptr<Query>> queries_;
   std::unordered_map<std::string, Query*> queries_by_key_;
   std::unordered_map<SubscriberId, Query*> subscribers_;
-  std::vector<TableFeed> feeds_;                     // by position in schema_.tables
+  std::vector<TableFeed> feeds_;  // by position in schema_.tables
   std::vector<bool> wanted_;
   std::set<std::pair<Instant, QueryId>> reruns_due_;  // of dirty queries
   QueryId next_query_ = 1;
   SubscriberId next_subscriber_ = 1;
-  uint64_t seen_seq_ = 0;                            // last log entry of the commits seen
+  uint64_t seen_seq_ = 0;  // last log entry of the commits seen
   Instant next_heartbeat_{};
   EngineStats stats_;
 };

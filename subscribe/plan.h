@@ -36,15 +36,15 @@ struct Plan {
   size_t key_columns = 0;
 
   struct TableRead {
-    uint32_t table = 0;              // position in Schema::tables
+    uint32_t table = 0;  // position in Schema::tables
     ColumnMask columns = 0;
   };
-  std::vector<TableRead> tables;     // one if incremental
+  std::vector<TableRead> tables;  // one if incremental
 
   /// Of an incremental query: no row is in the answer unless this column has this value, by the
   /// bytes of its encoding (affinity and collation have been seen to).
   struct Equality {
-    size_t column = 0;               // declaration position
+    size_t column = 0;  // declaration position
     crdt::Value value;
   };
   std::optional<Equality> equality;

@@ -65,8 +65,8 @@ bool PredicateIndex::Match(const std::vector<const storage::RowEffect*>& rows, s
         for (const QueryId query : found->second) matches->emplace_back(query, i);
       };
       if (!before.empty()) look_up(before[index.column]);
-      const bool same = !before.empty() && !after.empty() &&
-                        before[index.column] == after[index.column];
+      const bool same =
+          !before.empty() && !after.empty() && before[index.column] == after[index.column];
       if (!after.empty() && !same) look_up(after[index.column]);
     }
   }

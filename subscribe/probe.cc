@@ -39,15 +39,15 @@ Probe::Probe(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Probe::~Probe() = default;
 
 Result<std::unique_ptr<Probe>> Probe::Open(const storage::Table& table) {
-  ASSIGN_OR_RETURN(storage::Db database,
-                   storage::Db::Open(":memory:", storage::Db::Mode::kMemory));
+  ASSIGN_OR_RETURN(storage::Db database, storage::Db::Open(":memory:", storage::Db::Mode::kMemory));
   auto impl = std::make_unique<Impl>(std::move(database));
   impl->columns = table.order.size();
   // One transaction that never ends: nothing here is ever read by others or after a crash. Merges
   // do not ask CHECKs, so rows that break them exist.
-  RETURN_IF_ERROR(impl->database.Exec(
-      "PRAGMA cache_size = -64; PRAGMA ignore_check_constraints = ON; PRAGMA journal_mode = MEMORY; " +
-      table.create_sql + "; BEGIN"));
+  RETURN_IF_ERROR(
+      impl->database.Exec("PRAGMA cache_size = -64; PRAGMA ignore_check_constraints = ON; PRAGMA "
+                          "journal_mode = MEMORY; " +
+                          table.create_sql + "; BEGIN"));
   const std::string name = storage::QuoteName(table.name);
   std::string insert = "INSERT INTO " + name + " VALUES (?";
   for (size_t i = 1; i < impl->columns; ++i) insert += ", ?";

@@ -59,8 +59,8 @@ class Query {
   // The engine's notes.
   std::string cache_key;
   std::vector<std::pair<SubscriberId, Subscriber*>> subscribers;
-  Instant idle_since{};        // if there are no subscribers
-  Instant rerun_at{};          // if dirty
+  Instant idle_since{};  // if there are no subscribers
+  Instant rerun_at{};    // if dirty
   Instant rerun_allowed_at{};
 
  private:

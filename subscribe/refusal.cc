@@ -16,8 +16,8 @@ bool IsOneOf(std::string_view word, const std::array<std::string_view, kSize>& w
 }
 
 constexpr std::array<std::string_view, 11> kUnsteady = {
-    "random",         "randomblob",        "changes",      "total_changes", "last_insert_rowid",
-    "current_time",   "current_timestamp", "current_date", "sqlite_offset", "load_extension",
+    "random",       "randomblob",        "changes",      "total_changes", "last_insert_rowid",
+    "current_time", "current_timestamp", "current_date", "sqlite_offset", "load_extension",
     "sqlite_log"};
 constexpr std::array<std::string_view, 7> kDates = {
     "date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"};

@@ -20,19 +20,28 @@ bool IsOneOf(std::string_view word, const std::string_view (&words)[kSize]) {
 /// them.
 bool IsRowFunction(std::string_view name) {
   static constexpr std::string_view kNames[] = {
-      "abs",       "acos",     "acosh",     "asin",      "asinh",      "atan",       "atan2",
-      "atanh",     "ceil",     "ceiling",   "char",      "coalesce",   "concat",     "concat_ws",
-      "cos",       "cosh",     "date",      "datetime",  "degrees",    "exp",        "floor",
-      "format",    "glob",     "hex",       "if",        "ifnull",     "iif",        "instr",
-      "json",      "julianday", "length",   "like",      "likelihood", "likely",     "ln",
-      "log",       "log10",    "log2",      "lower",     "ltrim",      "mod",        "nullif",
-      "pi",        "pow",      "power",     "printf",    "quote",      "radians",    "replace",
-      "round",     "rtrim",    "sign",      "sin",       "sinh",       "sqrt",       "strftime",
-      "substr",    "substring", "tan",      "tanh",      "time",       "timediff",   "trim",
-      "trunc",     "typeof",   "unhex",     "unicode",   "unixepoch",  "unlikely",   "upper",
-      "zeroblob",  "octet_length", "->",    "->>",       "json_array", "json_array_length",
-      "json_extract", "json_insert", "json_object", "json_patch", "json_quote", "json_remove",
-      "json_replace", "json_set", "json_type", "json_valid"};
+      "abs",          "acos",        "acosh",        "asin",
+      "asinh",        "atan",        "atan2",        "atanh",
+      "ceil",         "ceiling",     "char",         "coalesce",
+      "concat",       "concat_ws",   "cos",          "cosh",
+      "date",         "datetime",    "degrees",      "exp",
+      "floor",        "format",      "glob",         "hex",
+      "if",           "ifnull",      "iif",          "instr",
+      "json",         "julianday",   "length",       "like",
+      "likelihood",   "likely",      "ln",           "log",
+      "log10",        "log2",        "lower",        "ltrim",
+      "mod",          "nullif",      "pi",           "pow",
+      "power",        "printf",      "quote",        "radians",
+      "replace",      "round",       "rtrim",        "sign",
+      "sin",          "sinh",        "sqrt",         "strftime",
+      "substr",       "substring",   "tan",          "tanh",
+      "time",         "timediff",    "trim",         "trunc",
+      "typeof",       "unhex",       "unicode",      "unixepoch",
+      "unlikely",     "upper",       "zeroblob",     "octet_length",
+      "->",           "->>",         "json_array",   "json_array_length",
+      "json_extract", "json_insert", "json_object",  "json_patch",
+      "json_quote",   "json_remove", "json_replace", "json_set",
+      "json_type",    "json_valid"};
   return IsOneOf(name, kNames);
 }
 
@@ -41,18 +50,17 @@ bool IsRowFunction(std::string_view name) {
 bool IsBarred(const Token& token) {
   static constexpr std::string_view kNames[] = {"rowid", "oid", "_rowid_"};
   static constexpr std::string_view kKeywords[] = {
-      "distinct", "group",  "having", "limit",  "offset", "union",     "except",
-      "intersect", "with",  "over",   "window", "filter", "values",    "exists",
-      "recursive", "indexed", "raise", "returning"};
+      "distinct", "group",     "having",    "limit",   "offset", "union",
+      "except",   "intersect", "with",      "over",    "window", "filter",
+      "values",   "exists",    "recursive", "indexed", "raise",  "returning"};
   if (token.kind == TokenKind::kQuotedName) return IsOneOf(LowerCase(token.text), kNames);
   return token.kind == TokenKind::kWord &&
          (IsOneOf(token.text, kNames) || IsOneOf(token.text, kKeywords));
 }
 
 bool IsJoinWord(const Token& token) {
-  return token.kind == TokenKind::kWord &&
-         IsOneOf(token.text,
-                 {"natural", "left", "right", "full", "outer", "inner", "cross", "join"});
+  return token.kind == TokenKind::kWord && IsOneOf(token.text, {"natural", "left", "right", "full",
+                                                                "outer", "inner", "cross", "join"});
 }
 
 class Analysis {

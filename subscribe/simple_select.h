@@ -14,15 +14,15 @@ namespace patina::subscribe {
 struct SimpleSelect {
   struct Source {
     std::string table;
-    std::string alias;        // the table's name if it has no other
+    std::string alias;  // the table's name if it has no other
   };
   std::vector<Source> sources;
-  size_t from_offset = 0;     // of the word FROM in the SQL
+  size_t from_offset = 0;  // of the word FROM in the SQL
 
   /// column = value, each a condition that must hold for every row. Only if there is one source.
   struct EqualityTokens {
     std::string column;
-    size_t value_token = 0;   // position of a literal or parameter
+    size_t value_token = 0;  // position of a literal or parameter
   };
   std::vector<EqualityTokens> equalities;
 };

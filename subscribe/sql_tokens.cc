@@ -3,9 +3,7 @@
 namespace patina::subscribe {
 namespace {
 
-bool IsSpace(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f';
-}
+bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 /// SQLite takes every byte above 0x7f as a letter.
 bool IsWordStart(char c) {
@@ -127,8 +125,8 @@ class Tokenizer {
   }
 
   void Symbol(Token& token) {
-    static constexpr std::string_view kLong[] = {"->>", "->", "<>", "<=", ">=", "==", "!=", "||",
-                                                 "<<", ">>"};
+    static constexpr std::string_view kLong[] = {
+        "->>", "->", "<>", "<=", ">=", "==", "!=", "||", "<<", ">>"};
     token.kind = TokenKind::kSymbol;
     for (const std::string_view symbol : kLong) {
       if (sql_.substr(position_, symbol.size()) == symbol) {

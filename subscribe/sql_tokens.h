@@ -16,9 +16,9 @@ enum class TokenKind : uint8_t {
   kString,      // 'text'
   kBlob,        // x'00ff'
   kNumber,
-  kParameter,   // ?, ?1, :name, @name, $name
-  kSymbol,      // an operator or punctuation
-  kBad,         // cannot be read: everything after it is left out
+  kParameter,  // ?, ?1, :name, @name, $name
+  kSymbol,     // an operator or punctuation
+  kBad,        // cannot be read: everything after it is left out
 };
 
 struct Token {

@@ -129,8 +129,8 @@ void Announce(const agent::Config& config, const agent::Agent& agent, bool sampl
   LogInfo("agent", line);
 }
 
-/// An arena per thread, as malloc likes to have, keeps tens of MiB that were used once; this daemon lives
-/// beside customers' work.
+/// An arena per thread, as malloc likes to have, keeps tens of MiB that were used once; this daemon
+/// lives beside customers' work.
 void KeepMemorySmall() {
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_TRIM_THRESHOLD, 1 << 20);

@@ -106,8 +106,9 @@ void AddProxySinkCommand(CLI::App& app, CommandContext& context) {
   command->add_option("--region", options->region, "where this proxy is (sink.region)");
   command->add_option("--agent", options->agent,
                       "agent on this host: unix:/path or host:port (sink.agent; --api too)");
-  command->add_option("--listen", options->listen,
-                      "where to answer, again for more (sink.listen, default 127.0.0.1:7410)")
+  command
+      ->add_option("--listen", options->listen,
+                   "where to answer, again for more (sink.listen, default 127.0.0.1:7410)")
       ->allow_extra_args(false);
   command->callback([options, &context] { RunProxySink(*options, context); });
 }

@@ -67,9 +67,9 @@ std::string AgeText(const v1::PickResponse& response) {
 
 void PrintForPeople(const v1::PickResponse& response) {
   {
-    RowPrinter printer(std::cout, Format::kTable,
-                       {"#", "machine", "region", "address", "ms", "check", "in flight", "soft",
-                        "cpu", "why"});
+    RowPrinter printer(
+        std::cout, Format::kTable,
+        {"#", "machine", "region", "address", "ms", "check", "in flight", "soft", "cpu", "why"});
     uint64_t rank = 0;
     for (const v1::Candidate& each : response.candidates()) {
       printer.Print({Number(++rank), Text(each.machine()), Text(each.region()),
@@ -92,11 +92,27 @@ void PrintForPeople(const v1::PickResponse& response) {
 /// One row per machine, candidates first; rank is null for those that are not candidates.
 void PrintForPrograms(const v1::PickResponse& response, Format format) {
   const Value now = Value::Integer(NowMs());
-  RowPrinter printer(std::cout, format,
-                     {"unix_ms", "app", "from", "rank", "machine", "port", "address", "region",
-                      "host", "distance_ms", "distance_measured", "check", "inflight", "soft_limit",
-                      "hard_limit", "cpu_load", "load_age_ms", "reason", "change_number",
-                      "table_age_ms", "agent_connected"});
+  RowPrinter printer(std::cout, format, {"unix_ms",
+                                         "app",
+                                         "from",
+                                         "rank",
+                                         "machine",
+                                         "port",
+                                         "address",
+                                         "region",
+                                         "host",
+                                         "distance_ms",
+                                         "distance_measured",
+                                         "check",
+                                         "inflight",
+                                         "soft_limit",
+                                         "hard_limit",
+                                         "cpu_load",
+                                         "load_age_ms",
+                                         "reason",
+                                         "change_number",
+                                         "table_age_ms",
+                                         "agent_connected"});
   const auto common = [&](std::vector<Value> row, const std::string& reason) {
     row.push_back(Text(reason));
     row.push_back(Number(response.change_number()));
@@ -106,14 +122,14 @@ void PrintForPrograms(const v1::PickResponse& response, Format format) {
   };
   uint64_t rank = 0;
   for (const v1::Candidate& each : response.candidates()) {
-    common({now, Text(response.app()), Text(response.from_region()), Number(++rank),
-            Text(each.machine()), Number(each.port()), Text(each.address()), Text(each.region()),
-            Text(each.host()), DistanceValue(each),
-            Value::Integer(each.distance_measured() ? 1 : 0), Text(each.check()),
-            Value::Integer(each.inflight()), Value::Integer(each.soft_limit()),
-            Value::Integer(each.hard_limit()), Value::Real(each.cpu_load()),
-            Value::Integer(each.load_age_ms())},
-           each.reason());
+    common(
+        {now, Text(response.app()), Text(response.from_region()), Number(++rank),
+         Text(each.machine()), Number(each.port()), Text(each.address()), Text(each.region()),
+         Text(each.host()), DistanceValue(each), Value::Integer(each.distance_measured() ? 1 : 0),
+         Text(each.check()), Value::Integer(each.inflight()), Value::Integer(each.soft_limit()),
+         Value::Integer(each.hard_limit()), Value::Real(each.cpu_load()),
+         Value::Integer(each.load_age_ms())},
+        each.reason());
   }
   for (const v1::Rejected& each : response.rejected()) {
     std::vector<Value> row(17);

@@ -18,9 +18,9 @@
 namespace patina::tools {
 
 struct SidecarOptions {
-  std::vector<std::string> command;  // empty: the service runs by itself
-  bool keep = false;                 // leave the machine started when told to stop
-  bool verbose = false;              // print load reports, too
+  std::vector<std::string> command;                  // empty: the service runs by itself
+  bool keep = false;                                 // leave the machine started when told to stop
+  bool verbose = false;                              // print load reports, too
   Duration stop_timeout = std::chrono::seconds(10);  // of the command, before it is killed
   Duration flush_timeout = std::chrono::seconds(2);  // for the last writes
 };
@@ -71,8 +71,8 @@ class Sidecar {
 
   std::mutex mutex_;  // of stopping_ and ending_
   std::condition_variable changed_;
-  bool stopping_ = false;  // asked to
-  bool ending_ = false;    // the other threads are to end
+  bool stopping_ = false;                // asked to
+  bool ending_ = false;                  // the other threads are to end
   std::atomic<bool> report_all_{false};  // a status flipped
   std::mutex print_mutex_;
 

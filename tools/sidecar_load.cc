@@ -125,9 +125,8 @@ std::optional<ProcessUse> ParseProcStat(std::string_view stat) {
   if (!parent || !user || !system || !pages) return std::nullopt;
   static const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   const auto resident_pages = static_cast<uint64_t>(std::max<int64_t>(*pages, 0));
-  return ProcessUse{.parent = *parent,
-                    .cpu_ticks = *user + *system,
-                    .memory_bytes = resident_pages * page_bytes};
+  return ProcessUse{
+      .parent = *parent, .cpu_ticks = *user + *system, .memory_bytes = resident_pages * page_bytes};
 }
 
 std::optional<ProcessUse> ReadProcess(int pid) {

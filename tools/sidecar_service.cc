@@ -17,16 +17,19 @@ constexpr int64_t kMsMax = 3'600'000;
 constexpr int64_t kCountMax = 1'000'000'000;
 
 Status ReadTop(const TomlReader& toml, ServiceFile* file) {
-  RETURN_IF_ERROR(toml.OnlyKnown(
-      "", {"machine", "app", "organization", "host", "region", "address", "machine_address", "port",
-           "protocol", "limit_kind", "soft_limit", "hard_limit", "cpu_count", "memory_mib", "check",
-           "load"}));
-  const std::pair<const char*, std::string*> texts[] = {
-      {"machine", &file->machine},   {"app", &file->app},
-      {"host", &file->host},         {"region", &file->region},
-      {"address", &file->address},   {"organization", &file->organization},
-      {"protocol", &file->protocol}, {"machine_address", &file->machine_address},
-      {"limit_kind", &file->limit_kind}};
+  RETURN_IF_ERROR(
+      toml.OnlyKnown("", {"machine", "app", "organization", "host", "region", "address",
+                          "machine_address", "port", "protocol", "limit_kind", "soft_limit",
+                          "hard_limit", "cpu_count", "memory_mib", "check", "load"}));
+  const std::pair<const char*, std::string*> texts[] = {{"machine", &file->machine},
+                                                        {"app", &file->app},
+                                                        {"host", &file->host},
+                                                        {"region", &file->region},
+                                                        {"address", &file->address},
+                                                        {"organization", &file->organization},
+                                                        {"protocol", &file->protocol},
+                                                        {"machine_address", &file->machine_address},
+                                                        {"limit_kind", &file->limit_kind}};
   for (const auto& [key, value] : texts) RETURN_IF_ERROR(toml.String("", key, value));
   for (const auto& [key, value] : std::span(texts).first(5)) {
     if (value->empty()) return toml.ErrorAt("", key, StrCat("needs ", key, " = \"...\""));
@@ -69,9 +72,9 @@ Status ReadCheck(const TomlReader& toml, const std::string& service_address,
 }
 
 Status ReadLoad(const TomlReader& toml, ServiceFile::Load* load) {
-  RETURN_IF_ERROR(toml.OnlyKnown(
-      "load", {"pid", "pid_file", "stub_status", "interval_ms", "cpu_cores", "cpu_percent",
-               "memory_percent", "inflight", "inflight_percent"}));
+  RETURN_IF_ERROR(
+      toml.OnlyKnown("load", {"pid", "pid_file", "stub_status", "interval_ms", "cpu_cores",
+                              "cpu_percent", "memory_percent", "inflight", "inflight_percent"}));
   RETURN_IF_ERROR(toml.Integer("load", "pid", 1, INT32_MAX, &load->pid));
   RETURN_IF_ERROR(toml.String("load", "pid_file", &load->pid_file));
   RETURN_IF_ERROR(toml.String("load", "stub_status", &load->stub_status));
@@ -195,12 +198,12 @@ DesiredRow ServiceLoadRow(const ServiceFile& file, int64_t inflight, int64_t now
 
 DesiredRow MachineLoadRow(const ServiceFile& file, double cpu_cores, int64_t memory_mib,
                           int64_t now_ms) {
-  return {.table = "machine_load",
-          .keys = {{"machine", Value::Text(file.machine)}},
-          .fields = {{"cpu_load", Value::Real(cpu_cores)},
-                     {"memory_mib", Value::Integer(memory_mib)}},
-          .stamp_column = "measured_ms",
-          .stamp_ms = now_ms};
+  return {
+      .table = "machine_load",
+      .keys = {{"machine", Value::Text(file.machine)}},
+      .fields = {{"cpu_load", Value::Real(cpu_cores)}, {"memory_mib", Value::Integer(memory_mib)}},
+      .stamp_column = "measured_ms",
+      .stamp_ms = now_ms};
 }
 
 std::vector<DesiredRow> OwnerRows(const ServiceFile& file) {

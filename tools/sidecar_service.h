@@ -14,20 +14,20 @@
 namespace patina::tools {
 
 struct ServiceFile {
-  std::string machine;       // id; required
-  std::string app;           // required
-  std::string organization;  // not empty: organization and app are inserted if they are missing
-  std::string host;          // required: the name of the agent's node
-  std::string region;        // required
-  std::string address;       // host:port where the service listens on the mesh; required
+  std::string machine;          // id; required
+  std::string app;              // required
+  std::string organization;     // not empty: organization and app are inserted if they are missing
+  std::string host;             // required: the name of the agent's node
+  std::string region;           // required
+  std::string address;          // host:port where the service listens on the mesh; required
   std::string machine_address;  // in its organization's network
-  int64_t port = 0;          // default: that of the address
+  int64_t port = 0;             // default: that of the address
   std::string protocol = "http";
   std::string limit_kind = "requests";
-  int64_t soft_limit = 20;   // 0: none
-  int64_t hard_limit = 0;    // 0: none
-  int64_t cpu_count = 0;     // 0: not written
-  int64_t memory_mib = 0;    // 0: not written
+  int64_t soft_limit = 20;  // 0: none
+  int64_t hard_limit = 0;   // 0: none
+  int64_t cpu_count = 0;    // 0: not written
+  int64_t memory_mib = 0;   // 0: not written
 
   struct Check {
     std::string name = "http";
@@ -40,12 +40,12 @@ struct ServiceFile {
   } check;
 
   struct Load {
-    int64_t pid = 0;          // 0: pid_file, or the COMMAND's
+    int64_t pid = 0;  // 0: pid_file, or the COMMAND's
     std::string pid_file;
     std::string stub_status;  // "http://host:port/path" of nginx; empty: in flight is not reported
     int64_t interval_ms = 200;
-    double cpu_cores = 0.05;      // a change is reported beyond the larger of this
-    double cpu_percent = 20;      // and this share of the last report
+    double cpu_cores = 0.05;  // a change is reported beyond the larger of this
+    double cpu_percent = 20;  // and this share of the last report
     double memory_percent = 5;
     int64_t inflight = 1;
     double inflight_percent = 20;

@@ -128,8 +128,8 @@ void RowWriter::Run() {
     }
     WriteDirty(lock);
     if (failures_ == 0) continue;
-    const Duration backoff = std::min(options_.backoff_max,
-                                      options_.backoff_min * (1 << std::min(failures_ - 1, 16)));
+    const Duration backoff =
+        std::min(options_.backoff_max, options_.backoff_min * (1 << std::min(failures_ - 1, 16)));
     const Duration wait(
         static_cast<int64_t>(static_cast<double>(backoff.count()) * (0.5 + 0.5 * rng.Unit())));
     changed_.wait_for(lock, wait, [&] { return stopping_; });
@@ -169,8 +169,8 @@ void RowWriter::TakeResult(const Result<std::string>& result,
   // next.
   if (!actor_.empty() && actor_ != *result) {
     for (size_t i = 0; i < entries_.size(); ++i) {
-      const bool just_sent = std::any_of(sent.begin(), sent.end(),
-                                         [&](const auto& each) { return each.first == i; });
+      const bool just_sent =
+          std::any_of(sent.begin(), sent.end(), [&](const auto& each) { return each.first == i; });
       if (!just_sent) entries_[i].written = 0;
     }
   }

@@ -35,6 +35,7 @@ inline bool Eventually(const std::function<bool()>& condition,
   const auto until = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
+    // Between two looks at real threads and sockets, which tell nobody when they are done.
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return true;

@@ -68,7 +68,9 @@ TEST(BytesTest, AVarintOfMoreThan64BitsIsRefused) {
 }
 
 TEST(BytesTest, AfterTheFirstReadPastTheEndEverythingIsZero) {
-  const std::string bytes = "\x05" "abc";
+  const std::string bytes =
+      "\x05"
+      "abc";
   ByteReader in(bytes);
   EXPECT_EQ(in.String(), "");
   EXPECT_FALSE(in.ok());

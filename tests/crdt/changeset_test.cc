@@ -111,7 +111,13 @@ TEST(ChangesetTest, RowsNotReadAreSkippedButChecked) {
 TEST(ChangesetTest, TheSameChangesGiveTheSameBytes) {
   EXPECT_EQ(Example(), Example());
   EXPECT_EQ(ToHex(Example()).substr(0, 68),
-            "01" "07000000000000000000000000000001" "0c" "8877665544332211" "03" "04" "02"
+            "01"
+            "07000000000000000000000000000001"
+            "0c"
+            "8877665544332211"
+            "03"
+            "04"
+            "02"
             "086d616368");
 }
 
@@ -131,27 +137,88 @@ TEST(ChangesetTest, AnUnknownFormatIsNotCalledMalformed) {
 }
 
 TEST(ChangesetTest, RowsThatBreakTheRulesAreRefused) {
-  EXPECT_EQ(Refusal(WithRows("05" "03010102" "0000")), kAccepted);        // alive, both NULL
-  EXPECT_EQ(Refusal(WithRows("05" "0401010200" "0000")), kMalformed);     // key has a byte too many
-  EXPECT_EQ(Refusal(WithRows("05" "0402010201" "0000")), kMalformed);     // key says two values
-  EXPECT_EQ(Refusal(WithRows("05" "0502010201" "02" "0000")), kMalformed);  // key of two values
-  EXPECT_EQ(Refusal(WithRows("05" "00" "0000")), kMalformed);             // empty key
-  EXPECT_EQ(Refusal(WithRows("07" "03010102" "0000")), kMalformed);       // says 3
-  EXPECT_EQ(Refusal(WithRows("0d" "03010102" "0000")), kMalformed);       // flag 8
-  EXPECT_EQ(Refusal(WithRows("06" "03010102" "0000")), kMalformed);       // deleted, with cells
-  EXPECT_EQ(Refusal(WithRows("02" "03010102" "010000")), kMalformed);     // the same, counted
-  EXPECT_EQ(Refusal(WithRows("02" "03010102" "00")), kAccepted);          // deleted
-  EXPECT_EQ(Refusal(WithRows("00" "03010102" "00")), kMalformed);         // nothing, and no cell
-  EXPECT_EQ(Refusal(WithRows("00" "03010102" "0101" "00")), kAccepted);   // nothing, cell b
-  EXPECT_EQ(Refusal(WithRows("00" "03010102" "0102" "00")), kMalformed);  // position 2 of 2
-  EXPECT_EQ(Refusal(WithRows("00" "03010102" "020100" "0000")), kMalformed);  // descending
-  EXPECT_EQ(Refusal(WithRows("00" "03010102" "020101" "0000")), kMalformed);  // twice
-  EXPECT_EQ(Refusal(WithRows("05" "03010102" "0009")), kMalformed);       // unknown value type
-  EXPECT_EQ(Refusal(WithRows("05" "03010102" "000000")), kMalformed);     // trailing byte
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "03010102"
+                             "0000")),
+            kAccepted);  // alive, both NULL
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "0401010200"
+                             "0000")),
+            kMalformed);  // key has a byte too many
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "0402010201"
+                             "0000")),
+            kMalformed);  // key says two values
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "0502010201"
+                             "02"
+                             "0000")),
+            kMalformed);  // key of two values
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "00"
+                             "0000")),
+            kMalformed);  // empty key
+}
+
+TEST(ChangesetTest, RowsWhoseWordsAndCellsDisagreeAreRefused) {
+  EXPECT_EQ(Refusal(WithRows("07"
+                             "03010102"
+                             "0000")),
+            kMalformed);  // says 3
+  EXPECT_EQ(Refusal(WithRows("0d"
+                             "03010102"
+                             "0000")),
+            kMalformed);  // flag 8
+  EXPECT_EQ(Refusal(WithRows("06"
+                             "03010102"
+                             "0000")),
+            kMalformed);  // deleted, with cells
+  EXPECT_EQ(Refusal(WithRows("02"
+                             "03010102"
+                             "010000")),
+            kMalformed);  // the same, counted
+  EXPECT_EQ(Refusal(WithRows("02"
+                             "03010102"
+                             "00")),
+            kAccepted);  // deleted
+  EXPECT_EQ(Refusal(WithRows("00"
+                             "03010102"
+                             "00")),
+            kMalformed);  // nothing, and no cell
+  EXPECT_EQ(Refusal(WithRows("00"
+                             "03010102"
+                             "0101"
+                             "00")),
+            kAccepted);  // nothing, cell b
+  EXPECT_EQ(Refusal(WithRows("00"
+                             "03010102"
+                             "0102"
+                             "00")),
+            kMalformed);  // position 2 of 2
+  EXPECT_EQ(Refusal(WithRows("00"
+                             "03010102"
+                             "020100"
+                             "0000")),
+            kMalformed);  // descending
+  EXPECT_EQ(Refusal(WithRows("00"
+                             "03010102"
+                             "020101"
+                             "0000")),
+            kMalformed);  // twice
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "03010102"
+                             "0009")),
+            kMalformed);  // unknown value type
+  EXPECT_EQ(Refusal(WithRows("05"
+                             "03010102"
+                             "000000")),
+            kMalformed);  // trailing byte
 }
 
 TEST(ChangesetTest, CountsOfRowsMustAgree) {
-  const std::string row = "0203010102" "00";
+  const std::string row =
+      "0203010102"
+      "00";
   EXPECT_EQ(Refusal(WithRows(row + row, 2, 2)), kAccepted);
   EXPECT_EQ(Refusal(WithRows(row + row, 2, 1)), kMalformed);
   EXPECT_EQ(Refusal(WithRows(row + row, 2, 3)), kMalformed);
@@ -161,7 +228,9 @@ TEST(ChangesetTest, CountsOfRowsMustAgree) {
 }
 
 TEST(ChangesetTest, VersionsAndActorsThatNobodyHasAreRefused) {
-  const std::string good = WithRows("0203010102" "00");
+  const std::string good = WithRows(
+      "0203010102"
+      "00");
   std::string bytes = good;
   bytes[17] = 0;
   EXPECT_EQ(Refusal(bytes), kMalformed);
@@ -175,7 +244,9 @@ TEST(ChangesetTest, VersionsAndActorsThatNobodyHasAreRefused) {
 }
 
 TEST(ChangesetTest, TwoColumnsOfOneNameAreRefused) {
-  std::string bytes = WithRows("0203010102" "00");
+  std::string bytes = WithRows(
+      "0203010102"
+      "00");
   bytes[bytes.rfind('b')] = 'a';
   EXPECT_EQ(Refusal(bytes), kMalformed);
   for (const size_t count : {size_t{3}, size_t{40}}) {

@@ -31,12 +31,17 @@ inline std::string RandomBytes(Rng& rng, size_t size_max) {
 
 inline Value RandomValue(Rng& rng) {
   switch (rng.Below(5)) {
-    case 0: return Value::Null();
-    case 1: return Value::Integer(static_cast<int64_t>(rng.Next() >> rng.Below(64)) *
-                                  (rng.Chance(0.5) ? 1 : -1));
-    case 2: return Value::Real((rng.Unit() - 0.5) * static_cast<double>(rng.Below(1000)));
-    case 3: return Value::Text(RandomBytes(rng, 20));
-    default: return Value::Blob(RandomBytes(rng, 20));
+    case 0:
+      return Value::Null();
+    case 1:
+      return Value::Integer(static_cast<int64_t>(rng.Next() >> rng.Below(64)) *
+                            (rng.Chance(0.5) ? 1 : -1));
+    case 2:
+      return Value::Real((rng.Unit() - 0.5) * static_cast<double>(rng.Below(1000)));
+    case 3:
+      return Value::Text(RandomBytes(rng, 20));
+    default:
+      return Value::Blob(RandomBytes(rng, 20));
   }
 }
 

@@ -81,9 +81,9 @@ class MergeLaws : public ::testing::Test {
 
   /// What a transaction can say about a row of two columns.
   std::vector<Change> ChangesWith(Stamp stamp) const {
-    return {{stamp, Says::kAlive, {0, 1}}, {stamp, Says::kDeleted, {}}, {stamp, Says::kAlive, {}},
-            {stamp, Says::kNothing, {0}},  {stamp, Says::kNothing, {1}},
-            {stamp, Says::kNothing, {0, 1}}};
+    return {{stamp, Says::kAlive, {0, 1}}, {stamp, Says::kDeleted, {}},
+            {stamp, Says::kAlive, {}},     {stamp, Says::kNothing, {0}},
+            {stamp, Says::kNothing, {1}},  {stamp, Says::kNothing, {0, 1}}};
   }
   /// Two times, two actors: later, earlier, and equal times of different actors.
   std::vector<Change> Domain(size_t stamps) const {
@@ -108,8 +108,8 @@ class MergeLaws : public ::testing::Test {
                    const RowClock& after) const {
     ASSERT_EQ(effect.any_cell, effect.taken.any());
     ASSERT_EQ(effect.Nothing(), before == after);
-    ASSERT_EQ(effect.existence, !(before.existence() == after.existence()) ||
-                                    before.alive() != after.alive());
+    ASSERT_EQ(effect.existence,
+              !(before.existence() == after.existence()) || before.alive() != after.alive());
     for (ColumnIndex column = 0; column < 5; ++column) {
       const bool differs = !(before.Cell(column) == after.Cell(column));
       ASSERT_EQ(effect.taken[column], differs && after.Cell(column) == change.stamp);

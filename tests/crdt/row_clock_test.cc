@@ -198,11 +198,31 @@ TEST_F(RowClockTest, UnknownActorsAndColumnsBeyondTheLimitAreRefused) {
   const std::string bytes = Encoded(clock);
   ByteReader in(bytes);
   EXPECT_FALSE(RowClock::Decode(in, small_, &decoded));
-  EXPECT_FALSE(Decode(*FromHex("07" "0100000000000000" "01" "01" "fb01"), &decoded));
-  EXPECT_FALSE(Decode(*FromHex("04" "01"), &decoded));           // uniform, but never existed
-  EXPECT_FALSE(Decode(*FromHex("00" "01" "00" "00"), &decoded));  // a cell of no existence
-  EXPECT_FALSE(Decode(*FromHex("00" "01" "ff" "00"), &decoded));  // a column more than said
-  EXPECT_FALSE(Decode(*FromHex("00" "01" "02" "01" "010101"), &decoded));  // slot 2 of 1
+  EXPECT_FALSE(Decode(*FromHex("07"
+                               "0100000000000000"
+                               "01"
+                               "01"
+                               "fb01"),
+                      &decoded));
+  EXPECT_FALSE(Decode(*FromHex("04"
+                               "01"),
+                      &decoded));  // uniform, but never existed
+  EXPECT_FALSE(Decode(*FromHex("00"
+                               "01"
+                               "00"
+                               "00"),
+                      &decoded));  // a cell of no existence
+  EXPECT_FALSE(Decode(*FromHex("00"
+                               "01"
+                               "ff"
+                               "00"),
+                      &decoded));  // a column more than said
+  EXPECT_FALSE(Decode(*FromHex("00"
+                               "01"
+                               "02"
+                               "01"
+                               "010101"),
+                      &decoded));  // slot 2 of 1
 }
 
 TEST_F(RowClockTest, AnyBytesThatDecodeAreTheBytesOfThatClock) {

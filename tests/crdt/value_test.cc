@@ -40,20 +40,36 @@ TEST(ValueTest, OrderIsSqlitesOrder) {
   const double infinity = std::numeric_limits<double>::infinity();
   const int64_t most = std::numeric_limits<int64_t>::max();
   const int64_t least = std::numeric_limits<int64_t>::min();
-  const std::vector<Value> ascending = {
-      Value::Null(),       Value::Real(-infinity),          Value::Real(-1e19),
-      Value::Integer(least), Value::Real(-9223372036854775808.0), Value::Integer(least + 1),
-      Value::Real(-2.5),   Value::Integer(-2),              Value::Real(-0.5),
-      Value::Integer(0),   Value::Real(0),                  Value::Real(0.5),
-      Value::Integer(1),   Value::Real(1),                  Value::Integer((1ll << 53) + 1),
-      Value::Integer(most), Value::Real(9223372036854775808.0), Value::Real(infinity),
-      Value::Text(""),     Value::Text(std::string_view("\0", 1)), Value::Text("a"),
-      Value::Text("ab"),   Value::Text("\xff"),             Value::Blob(""),
-      Value::Blob("\x01"), Value::Blob("\xfe")};
+  const std::vector<Value> ascending = {Value::Null(),
+                                        Value::Real(-infinity),
+                                        Value::Real(-1e19),
+                                        Value::Integer(least),
+                                        Value::Real(-9223372036854775808.0),
+                                        Value::Integer(least + 1),
+                                        Value::Real(-2.5),
+                                        Value::Integer(-2),
+                                        Value::Real(-0.5),
+                                        Value::Integer(0),
+                                        Value::Real(0),
+                                        Value::Real(0.5),
+                                        Value::Integer(1),
+                                        Value::Real(1),
+                                        Value::Integer((1ll << 53) + 1),
+                                        Value::Integer(most),
+                                        Value::Real(9223372036854775808.0),
+                                        Value::Real(infinity),
+                                        Value::Text(""),
+                                        Value::Text(std::string_view("\0", 1)),
+                                        Value::Text("a"),
+                                        Value::Text("ab"),
+                                        Value::Text("\xff"),
+                                        Value::Blob(""),
+                                        Value::Blob("\x01"),
+                                        Value::Blob("\xfe")};
   for (size_t i = 0; i < ascending.size(); ++i) {
     for (size_t j = 0; j < ascending.size(); ++j) {
-      EXPECT_EQ(ascending[i] <=> ascending[j], i <=> j) << ascending[i].ToString() << " and "
-                                                        << ascending[j].ToString();
+      EXPECT_EQ(ascending[i] <=> ascending[j], i <=> j)
+          << ascending[i].ToString() << " and " << ascending[j].ToString();
       EXPECT_EQ(ascending[i] == ascending[j], i == j);
     }
   }

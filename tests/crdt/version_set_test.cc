@@ -114,16 +114,20 @@ TEST(VersionSetTest, DigestsStayAsTheyAreFromReleaseToRelease) {
 
 TEST(VersionSetTest, EncodedBytesStayAsTheyAre) {
   VersionSet set = SetOf({{1, 3}, {5, 5}});
-  EXPECT_EQ(ToHex(Encoded(set)), "01" "01000000000000000000000000000001" "02" "0002" "0000");
+  EXPECT_EQ(ToHex(Encoded(set)),
+            "01"
+            "01000000000000000000000000000001"
+            "02"
+            "0002"
+            "0000");
 }
 
 TEST(VersionSetTest, LackingStopsAtTheLimit) {
   VersionSet theirs = SetOf({{1, 10}, {20, 30}});
   theirs.AddRange(TestActor(2), {1, 5});
   const VersionSet ours = SetOf({{1, 4}, {25, 25}});
-  EXPECT_EQ(ours.Lacking(theirs),
-            (std::vector<ActorRanges>{{kActor, {{5, 10}, {20, 24}, {26, 30}}},
-                                      {TestActor(2), {{1, 5}}}}));
+  EXPECT_EQ(ours.Lacking(theirs), (std::vector<ActorRanges>{{kActor, {{5, 10}, {20, 24}, {26, 30}}},
+                                                            {TestActor(2), {{1, 5}}}}));
   EXPECT_EQ(ours.Lacking(theirs, 8), (std::vector<ActorRanges>{{kActor, {{5, 10}, {20, 21}}}}));
   EXPECT_TRUE(ours.Lacking(theirs, 0).empty());
   EXPECT_TRUE(ours.IsSubsetOf(theirs));

@@ -141,9 +141,8 @@ TEST(BroadcastTest, WhatCannotBePutInFlightIsDroppedCountedAndRepairedLater) {
   cluster.host("b").persists = true;
   std::vector<ChangeId> stuck;
   for (const auto& [id, times] : cluster.host("b").persisted) stuck.push_back(id);
-  cluster.Do("b", [&](Node& node, Instant now, Outputs& out) {
-    node.OnPersistFailed(stuck, now, out);
-  });
+  cluster.Do("b",
+             [&](Node& node, Instant now, Outputs& out) { node.OnPersistFailed(stuck, now, out); });
   EXPECT_TRUE(cluster.RunUntil([&] { return cluster.Converged(); }, seconds(30)));
   EXPECT_EQ(cluster.node("b").InFlightBytes(), 0u);
 }

@@ -100,8 +100,7 @@ void Cluster::Do(const std::string& name,
                  const std::function<void(Node&, Instant, Outputs&)>& call) {
   Host& target = host(name);
   if (target.node == nullptr) return;
-  target.node->SetWallMs(wall_ms_at_start + ToMs(now_.time_since_epoch()) +
-                         target.clock_offset_ms);
+  target.node->SetWallMs(wall_ms_at_start + ToMs(now_.time_since_epoch()) + target.clock_offset_ms);
   Outputs out;
   call(*target.node, now_, out);
   Perform(target, out);
@@ -202,9 +201,8 @@ void Cluster::Send(Host& from, Outputs::DatagramOut datagram) {
   if (rng_.Chance(loss)) return;
   At(now_ + Latency(from, to),
      [this, &to, address = from.address, sent = std::move(datagram.datagram)] {
-       Do(to.name, [&](Node& node, Instant now, Outputs& out) {
-         node.OnDatagram(address, sent, now, out);
-       });
+       Do(to.name,
+          [&](Node& node, Instant now, Outputs& out) { node.OnDatagram(address, sent, now, out); });
      });
 }
 

@@ -33,14 +33,14 @@ class Cluster {
     crdt::VersionSet received;
     ActorId actor;
     uint64_t next_version = 1;
-    bool persists = true;        // answers persist
+    bool persists = true;  // answers persist
     int64_t clock_offset_ms = 0;
     std::map<ChangeId, int> persisted;  // how often each change came out of the node
     std::vector<Outputs::MemberEvent> events;
-    uint64_t copies = 0;          // of changes, in FreshChanges that arrived
+    uint64_t copies = 0;  // of changes, in FreshChanges that arrived
     uint64_t transfers_merged = 0;
     Instant tick_at = Instant::max();
-    uint64_t life = 0;            // of the process
+    uint64_t life = 0;  // of the process
   };
 
   explicit Cluster(uint64_t seed = 1);
@@ -48,7 +48,7 @@ class Cluster {
   Config config;  // of nodes started from now on
   Duration latency_near = milliseconds(1);
   Duration latency_far = milliseconds(40);
-  double loss = 0;               // of datagrams
+  double loss = 0;  // of datagrams
   int64_t wall_ms_at_start = 1'700'000'000'000;
 
   /// Adds and starts a host with the seeds (default: the first host).

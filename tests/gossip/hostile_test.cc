@@ -81,8 +81,8 @@ TEST(HostileTest, ChangesWithoutBytesOrWithImpossibleVersionsAreNotTakenIn) {
   Outputs out;
   cluster.node("n00").OnFrame(
       "n01",
-      FreshChanges{"n01", 4'000'000'000,
-                   {{{{}, 0}, bytes}, {{{}, UINT64_MAX}, bytes}, {{{}, 5}, nullptr}}},
+      FreshChanges{
+          "n01", 4'000'000'000, {{{{}, 0}, bytes}, {{{}, UINT64_MAX}, bytes}, {{{}, 5}, nullptr}}},
       cluster.now(), out);
   EXPECT_TRUE(out.Empty());
 }
@@ -132,63 +132,103 @@ TEST(HostileTest, FramesOfStrangersAreCountedAndDropped) {
   EXPECT_EQ(cluster.node("a").counters().from_unknown, 1u);
 }
 
-/// Random messages with random, small ids: nothing may crash (run with sanitizers) or grow without
-/// end.
+/// Random messages with random, small ids.
+class Mischief {
+ public:
+  void Say(Node& node, Instant now, Outputs& out) {
+    const uint64_t small = rng_.Below(20);
+    const std::vector<MemberUpdate> updates = {
+        Made(Name(), rng_.Below(2'000'000'000'000), static_cast<MemberState>(rng_.Below(4)))};
+    if (rng_.Below(16) < 6) return SayDatagram(node, small, updates, now, out);
+    if (rng_.Below(10) == 0) return node.OnStreamLost(Name(), now, out);
+    node.OnFrame(Name(), MakeFrame(small, updates), now, out);
+  }
+
+ private:
+  std::string Name() { return "n0" + std::to_string(rng_.Below(6)); }
+
+  ActorId Actor() {
+    ActorId actor;
+    actor.bytes[0] = static_cast<uint8_t>(rng_.Below(3));
+    return actor;
+  }
+
+  std::vector<crdt::ActorRanges> Ranges() {
+    std::vector<crdt::ActorRanges> made;
+    for (uint64_t i = rng_.Below(3); i > 0; --i) {
+      made.push_back({Actor(), {{rng_.Below(9), rng_.Below(12)}, {rng_.Below(30), rng_.Next()}}});
+    }
+    return made;
+  }
+
+  std::vector<Change> Changes() {
+    std::vector<Change> made;
+    for (uint64_t i = rng_.Below(4); i > 0; --i) {
+      made.push_back({{Actor(), rng_.Below(30)}, std::make_shared<const std::string>("x")});
+    }
+    return made;
+  }
+
+  void SayDatagram(Node& node, uint64_t small, const std::vector<MemberUpdate>& updates,
+                   Instant now, Outputs& out) {
+    Datagram datagram = From(Name(), Rumor{});
+    datagram.updates = updates;
+    datagram.from_incarnation = rng_.Next();
+    datagram.cluster_time_ms = static_cast<int64_t>(rng_.Next());
+    switch (rng_.Below(5)) {
+      case 0:
+        datagram.body = Ping{small, Name()};
+        break;
+      case 1:
+        datagram.body = Ack{small};
+        break;
+      case 2:
+        datagram.body = Nack{small};
+        break;
+      case 3:
+        datagram.body = PingRequest{small, Name(), kStranger};
+        break;
+      default:
+        break;
+    }
+    node.OnDatagram(kStranger, datagram, now, out);
+  }
+
+  Frame MakeFrame(uint64_t small, const std::vector<MemberUpdate>& updates) {
+    switch (rng_.Below(10)) {
+      case 0:
+        return FreshChanges{Name(), 1, Changes()};
+      case 1:
+        return IHave{Ranges()};
+      case 2:
+        return Pull{Ranges()};
+      case 3:
+        return SyncRequest{small, Ranges(), rng_.Next()};
+      case 4:
+        return SyncChanges{small, Changes(), Ranges(), rng_.Chance(0.5)};
+      case 5:
+        return TransferRequest{small, 1, {}};
+      case 6:
+        return TransferChunk{small, rng_.Below(3), nullptr, false};
+      case 7:
+        return TransferNext{small, rng_.Below(3)};
+      case 8:
+        return MemberList{rng_.Chance(0.5), updates};
+      default:
+        return StreamAck{small};
+    }
+  }
+
+  Rng rng_{5};
+};
+
+/// Nothing may crash (run with sanitizers) or grow without end.
 TEST(HostileTest, RandomMessagesDoNoHarm) {
   Cluster cluster(11);
   cluster.AddMany(4);
-  Rng rng(5);
-  const auto name = [&] { return "n0" + std::to_string(rng.Below(6)); };
-  const auto ranges = [&] {
-    std::vector<crdt::ActorRanges> made;
-    for (uint64_t i = rng.Below(3); i > 0; --i) {
-      ActorId actor;
-      actor.bytes[0] = static_cast<uint8_t>(rng.Below(3));
-      made.push_back({actor, {{rng.Below(9), rng.Below(12)}, {rng.Below(30), rng.Next()}}});
-    }
-    return made;
-  };
-  const auto changes = [&] {
-    std::vector<Change> made;
-    for (uint64_t i = rng.Below(4); i > 0; --i) {
-      ActorId actor;
-      actor.bytes[0] = static_cast<uint8_t>(rng.Below(3));
-      made.push_back({{actor, rng.Below(30)}, std::make_shared<const std::string>("x")});
-    }
-    return made;
-  };
+  Mischief mischief;
   for (int i = 0; i < 20'000; ++i) {
-    cluster.Do("n00", [&](Node& node, Instant now, Outputs& out) {
-      const uint64_t small = rng.Below(20);
-      std::vector<MemberUpdate> updates = {
-          Made(name(), rng.Below(2'000'000'000'000), static_cast<MemberState>(rng.Below(4)))};
-      Datagram datagram = From(name(), Rumor{});
-      datagram.updates = updates;
-      datagram.from_incarnation = rng.Next();
-      datagram.cluster_time_ms = static_cast<int64_t>(rng.Next());
-      switch (rng.Below(16)) {
-        case 0: datagram.body = Ping{small, name()}; break;
-        case 1: datagram.body = Ack{small}; break;
-        case 2: datagram.body = Nack{small}; break;
-        case 3: datagram.body = PingRequest{small, name(), kStranger}; break;
-        case 4: return node.OnFrame(name(), FreshChanges{name(), 1, changes()}, now, out);
-        case 5: return node.OnFrame(name(), IHave{ranges()}, now, out);
-        case 6: return node.OnFrame(name(), Pull{ranges()}, now, out);
-        case 7: return node.OnFrame(name(), SyncRequest{small, ranges(), rng.Next()}, now, out);
-        case 8:
-          return node.OnFrame(name(), SyncChanges{small, changes(), ranges(), rng.Chance(0.5)}, now,
-                              out);
-        case 9: return node.OnFrame(name(), TransferRequest{small, 1, {}}, now, out);
-        case 10:
-          return node.OnFrame(name(), TransferChunk{small, rng.Below(3), nullptr, false}, now, out);
-        case 11: return node.OnFrame(name(), TransferNext{small, rng.Below(3)}, now, out);
-        case 12: return node.OnFrame(name(), MemberList{rng.Chance(0.5), updates}, now, out);
-        case 13: return node.OnFrame(name(), StreamAck{small}, now, out);
-        case 14: return node.OnStreamLost(name(), now, out);
-        default: break;
-      }
-      node.OnDatagram(kStranger, datagram, now, out);
-    });
+    cluster.Do("n00", [&](Node& node, Instant now, Outputs& out) { mischief.Say(node, now, out); });
     cluster.Run(milliseconds(2));
   }
   EXPECT_LE(cluster.node("n00").Members().size(), 8u);

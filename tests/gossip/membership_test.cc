@@ -19,8 +19,8 @@ TEST(MembershipTest, ACrashIsDeclaredEverywhereWithinEightSecondsOrSo) {
     Cluster cluster(seed);
     cluster.AddMany(30);
     cluster.Crash("n07");
-    const auto took = cluster.RunUntil(
-        [&] { return cluster.AllSee({"n07"}, MemberState::kDead); }, seconds(10));
+    const auto took =
+        cluster.RunUntil([&] { return cluster.AllSee({"n07"}, MemberState::kDead); }, seconds(10));
     ASSERT_TRUE(took) << "seed " << seed;
     EXPECT_LE(*took, milliseconds(8500)) << "seed " << seed;
     total += *took;
@@ -91,8 +91,8 @@ TEST(MembershipTest, ALeaverIsLeftNotDeadAndSoonDone) {
                                      cluster.config.leave_deadline);
   ASSERT_TRUE(done);
   cluster.Crash("n05");
-  EXPECT_TRUE(cluster.RunUntil([&] { return cluster.AllSee({"n05"}, MemberState::kLeft); },
-                               seconds(3)));
+  EXPECT_TRUE(
+      cluster.RunUntil([&] { return cluster.AllSee({"n05"}, MemberState::kLeft); }, seconds(3)));
   cluster.Run(seconds(20));
   EXPECT_TRUE(cluster.AllSee({"n05"}, MemberState::kLeft));
   EXPECT_EQ(cluster.Deaths(), 0u);
@@ -153,8 +153,8 @@ TEST(MembershipTest, AnAddressUsedAgainByAnotherNameKillsTheOldNameOnly) {
   cluster.Crash("other");
   cluster.host("other").address = address;  // as if a new host got the old one's address
   cluster.Run(milliseconds(100));
-  EXPECT_TRUE(cluster.RunUntil([&] { return cluster.AllSee({"n03"}, MemberState::kDead); },
-                               seconds(10)));
+  EXPECT_TRUE(
+      cluster.RunUntil([&] { return cluster.AllSee({"n03"}, MemberState::kDead); }, seconds(10)));
 }
 
 TEST(MembershipTest, APingForAnotherNameIsNotAnswered) {

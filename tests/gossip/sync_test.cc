@@ -22,8 +22,8 @@ TEST(SyncTest, WhatTheBroadcastLostIsRepairedWithinAFewSeconds) {
   Cluster cluster(2);
   cluster.AddMany(10, 2);
   cluster.drop_frame = [](const std::string&, const std::string& to, const Frame& frame) {
-    return to == "n03" && (std::holds_alternative<FreshChanges>(frame) ||
-                           std::holds_alternative<IHave>(frame));
+    return to == "n03" &&
+           (std::holds_alternative<FreshChanges>(frame) || std::holds_alternative<IHave>(frame));
   };
   cluster.Write("n05", 20);
   EXPECT_TRUE(cluster.RunUntil([&] { return cluster.Converged(); }, seconds(5)));
@@ -132,9 +132,8 @@ TEST(SyncTest, AChangeThatStorageRefusesIsNotAskedForInALoop) {
     cluster.host("n01").persists = false;
     cluster.Run(milliseconds(100));
     if (cluster.node("n01").InFlightBytes() == 0) continue;
-    cluster.Do("n01", [&](Node& node, Instant now, Outputs& out) {
-      node.OnPersistFailed(ids, now, out);
-    });
+    cluster.Do("n01",
+               [&](Node& node, Instant now, Outputs& out) { node.OnPersistFailed(ids, now, out); });
   }
   EXPECT_LE(cluster.host("n01").persisted[ids[0]], 8);  // in 20 s
 }

@@ -14,7 +14,8 @@
 namespace patina::proxy_sink {
 namespace {
 
-/// The two services of an agent that the feed uses, over real gRPC: every table is empty but machines.
+/// The two services of an agent that the feed uses, over real gRPC: every table is empty but
+/// machines.
 class FakeServices {
  public:
   FakeServices() : state_(this), cluster_(this) { Start("127.0.0.1:0"); }
@@ -67,8 +68,7 @@ class FakeServices {
       EXPECT_EQ(open.window(), 2u);
       if (machines) {
         fake_.Note([&] {
-          fake_.opened_from_.push_back(open.has_from() ? std::optional(open.from())
-                                                       : std::nullopt);
+          fake_.opened_from_.push_back(open.has_from() ? std::optional(open.from()) : std::nullopt);
         });
       }
       uint64_t sent = 0, acknowledged = 0;

@@ -29,10 +29,10 @@ TEST(SinkConfigTest, ReadsTheFileAndDefaults) {
 }
 
 TEST(SinkConfigTest, TheEnvironmentGoesOverTheFile) {
-  const auto config = Parse("[sink]\nregion = \"ams\"\n",
-                            {{"PATINA_SINK_REGION", "fra"},
-                             {"PATINA_SINK_LISTEN", "a:1,b:2"},
-                             {"PATINA_SINK_AGENT_SILENCE_MS_MAX", "900"}});
+  const auto config =
+      Parse("[sink]\nregion = \"ams\"\n", {{"PATINA_SINK_REGION", "fra"},
+                                           {"PATINA_SINK_LISTEN", "a:1,b:2"},
+                                           {"PATINA_SINK_AGENT_SILENCE_MS_MAX", "900"}});
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->region, "fra");
   EXPECT_THAT(config->listen, ElementsAre("a:1", "b:2"));

@@ -231,10 +231,10 @@ TEST_F(PickTest, RandomFleetsNeverOfferWhatMayNotBeUsed) {
 }
 
 TEST(DistanceTest, GreatCirclesAreThoseOfTheMap) {
-  EXPECT_NEAR(GreatCircleKm(52.37, 4.90, 50.11, 8.68), 362, 5);          // Amsterdam, Frankfurt
-  EXPECT_NEAR(GreatCircleKm(52.37, 4.90, 35.76, 140.39), 9330, 60);      // Tokyo
-  EXPECT_NEAR(GreatCircleKm(0, 0, 0, 180), 20015, 1);                    // half around
-  EXPECT_NEAR(GreatCircleKm(10, 179.5, 10, -179.5), 109.5, 1);           // over the date line
+  EXPECT_NEAR(GreatCircleKm(52.37, 4.90, 50.11, 8.68), 362, 5);      // Amsterdam, Frankfurt
+  EXPECT_NEAR(GreatCircleKm(52.37, 4.90, 35.76, 140.39), 9330, 60);  // Tokyo
+  EXPECT_NEAR(GreatCircleKm(0, 0, 0, 180), 20015, 1);                // half around
+  EXPECT_NEAR(GreatCircleKm(10, 179.5, 10, -179.5), 109.5, 1);       // over the date line
   EXPECT_DOUBLE_EQ(GreatCircleKm(12, 34, 12, 34), 0);
   EXPECT_NEAR(GreatCircleKm(90, 0, 90, 77), 0, 1e-6);
 }

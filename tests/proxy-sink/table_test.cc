@@ -99,8 +99,12 @@ TEST(TableTest, ASnapshotIsSwappedInWholeAtItsEnd) {
   AddMachine(table, {.id = "m2"});
   table.Publish();
   const auto machine = [](const std::string& id) {
-    return Cells{id, std::string("web"), std::string("h"), std::string("ams"),
-                 std::string("started"), std::string("started")};
+    return Cells{id,
+                 std::string("web"),
+                 std::string("h"),
+                 std::string("ams"),
+                 std::string("started"),
+                 std::string("started")};
   };
   table.BeginSnapshot(TableId::kMachines);
   table.SnapshotRow(TableId::kMachines, machine("m2"));
@@ -184,8 +188,8 @@ TEST(TableTest, MalformedRowsAreCountedOneByOneAndIgnored) {
 TEST(TableTest, AMalformedNewVersionKeepsTheLastGoodRow) {
   Table table;
   AddMachine(table, {.id = "m1", .soft_limit = 20});
-  const Cells bad = {std::string("m1"), int64_t{80}, std::string("http"), std::string("m1:80"),
-                     int64_t{-20}, int64_t{0}};
+  const Cells bad = {std::string("m1"),    int64_t{80},  std::string("http"),
+                     std::string("m1:80"), int64_t{-20}, int64_t{0}};
   table.Upsert(TableId::kServices, bad);
   table.BeginSnapshot(TableId::kServices);
   table.SnapshotRow(TableId::kServices, bad);
@@ -207,20 +211,26 @@ class RandomRows {
   std::pair<TableId, Cells> Next() {
     const auto table = static_cast<TableId>(rng_.Below(kTableCount));
     switch (table) {
-      case TableId::kRegions: return {table, {Name("r", 3), Real(90), Real(180)}};
-      case TableId::kHosts: return {table, {Name("h", 4), Name("up", 2)}};
-      case TableId::kApps: return {table, {Name("a", 3), Name("s", 2)}};
+      case TableId::kRegions:
+        return {table, {Name("r", 3), Real(90), Real(180)}};
+      case TableId::kHosts:
+        return {table, {Name("h", 4), Name("up", 2)}};
+      case TableId::kApps:
+        return {table, {Name("a", 3), Name("s", 2)}};
       case TableId::kMachines:
-        return {table, {Name("m", 8), Name("a", 3), Name("h", 4), Name("r", 3), Name("s", 2),
-                        Name("s", 2)}};
+        return {
+            table,
+            {Name("m", 8), Name("a", 3), Name("h", 4), Name("r", 3), Name("s", 2), Name("s", 2)}};
       case TableId::kServices:
-        return {table, {Name("m", 8), Number(1, 3), Name("p", 2), Name("x", 3), Number(0, 30),
-                        Number(0, 30)}};
+        return {
+            table,
+            {Name("m", 8), Number(1, 3), Name("p", 2), Name("x", 3), Number(0, 30), Number(0, 30)}};
       case TableId::kChecks:
         return {table, {Name("m", 8), Number(1, 3), Name("c", 2), Status()}};
       case TableId::kServiceLoad:
         return {table, {Name("m", 8), Number(1, 3), Number(0, 30), Number(0, 9)}};
-      case TableId::kMachineLoad: return {table, {Name("m", 8), Real(4) + 4}};
+      case TableId::kMachineLoad:
+        return {table, {Name("m", 8), Real(4) + 4}};
       case TableId::kRegionRtt:
         return {table, {Name("r", 3), Name("r", 3), Number(0, 9), Number(0, 9)}};
     }

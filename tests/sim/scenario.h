@@ -15,15 +15,15 @@ struct Scenario {
   Duration fault_time = std::chrono::seconds(25);
   /// After the heal everything must be equal within this.
   Duration heal_bound = std::chrono::seconds(60);
-  double writes_per_second = 25;         // of the whole cluster, in the fault phase
+  double writes_per_second = 25;  // of the whole cluster, in the fault phase
 
-  double loss = 0;                       // of datagrams
-  double spike_chance = 0;               // of a message that takes up to half a second longer
-  Duration partition_every{};            // 0: never
-  Duration crash_every{};                // 0: never
+  double loss = 0;             // of datagrams
+  double spike_chance = 0;     // of a message that takes up to half a second longer
+  Duration partition_every{};  // 0: never
+  Duration crash_every{};      // 0: never
   Duration down_max = std::chrono::seconds(10);
-  double wrong_clocks = 0;               // part of the hosts
-  uint64_t log_bytes_max = 0;            // 0: the store's default
+  double wrong_clocks = 0;     // part of the hosts
+  uint64_t log_bytes_max = 0;  // 0: the store's default
 };
 
 std::vector<std::string> ScenarioNames();

@@ -113,10 +113,9 @@ World::World(const SimOptions& options, const Scenario& scenario, const std::str
       schema_(SimSchema()),
       rng_(options.seed),
       network_(options.seed + 1, options.nodes, kRegions),
-      faults_(options.seed + 2, scenario_, network_, hosts_,
-              [this](Duration delay, std::function<void()> run) {
-                At(now_ + delay, std::move(run));
-              }) {
+      faults_(
+          options.seed + 2, scenario_, network_, hosts_,
+          [this](Duration delay, std::function<void()> run) { At(now_ + delay, std::move(run)); }) {
   AddHosts(options, folder);
 }
 
@@ -129,8 +128,8 @@ void World::AddHosts(const SimOptions& options, const std::string& folder) {
     settings.number = i;
     settings.name = name;
     settings.region = "region" + std::to_string(network_.RegionOf(i));
-    settings.address = Endpoint::V4(10, 0, static_cast<uint8_t>(i >> 8),
-                                    static_cast<uint8_t>(i & 0xff), 7400);
+    settings.address =
+        Endpoint::V4(10, 0, static_cast<uint8_t>(i >> 8), static_cast<uint8_t>(i & 0xff), 7400);
     settings.path = folder + "/" + name + ".db";
     settings.limits.page_cache_kib = 512;
     settings.limits.row_cache_bytes = 1u << 20;
@@ -262,9 +261,8 @@ std::string World::Differences() {
     if (host->store().Digests() != digests) {
       say(*host, "has other rows than " + hosts_.front()->settings().name);
     }
-    const auto lost =
-        std::count_if(acknowledged_.begin(), acknowledged_.end(),
-                      [&](const ChangeId& id) { return !received.Contains(id); });
+    const auto lost = std::count_if(acknowledged_.begin(), acknowledged_.end(),
+                                    [&](const ChangeId& id) { return !received.Contains(id); });
     if (lost > 0) say(*host, "lacks " + std::to_string(lost) + " acknowledged changes");
   }
   return differences;

@@ -21,10 +21,10 @@ struct SimOptions {
 
 struct SimResult {
   bool ok = false;
-  std::string failure;         // what is wrong, when it is
-  std::string replay;          // the command that runs it again
-  uint64_t trace_hash = 0;     // over every delivery and write: equal for equal options
-  Duration healed_after{};     // until everything was equal
+  std::string failure;      // what is wrong, when it is
+  std::string replay;       // the command that runs it again
+  uint64_t trace_hash = 0;  // over every delivery and write: equal for equal options
+  Duration healed_after{};  // until everything was equal
   Duration virtual_time{};
   uint64_t events = 0, writes = 0, acknowledged = 0, deliveries = 0;
   uint64_t crashes = 0, partitions = 0, transfers = 0, sync_changes = 0;

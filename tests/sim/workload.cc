@@ -47,11 +47,14 @@ storage::Statement RandomStatement(Rng& rng, int64_t wall_ms) {
     case 0:
     case 1:
       return {"INSERT INTO machines (id, app, state, updated_ms) VALUES (?, ?, ?, ?)",
-              {id, app, state, now}, {}};
+              {id, app, state, now},
+              {}};
     case 2:
-      return {"INSERT INTO machines (id, app, state) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
-              "SET app = excluded.app, state = excluded.state",
-              {id, app, state}, {}};
+      return {
+          "INSERT INTO machines (id, app, state) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
+          "SET app = excluded.app, state = excluded.state",
+          {id, app, state},
+          {}};
     case 3:
     case 4:
       return {"UPDATE machines SET state = ?, updated_ms = ? WHERE id = ?", {state, now, id}, {}};
@@ -61,13 +64,16 @@ storage::Statement RandomStatement(Rng& rng, int64_t wall_ms) {
       return {"DELETE FROM machines WHERE id = ?", {id}, {}};
     case 7:
       return {"INSERT OR REPLACE INTO services (machine, port, soft_limit) VALUES (?, ?, ?)",
-              {id, port, Value::Integer(static_cast<int64_t>(rng.Below(50)))}, {}};
+              {id, port, Value::Integer(static_cast<int64_t>(rng.Below(50)))},
+              {}};
     case 8:
       return {"DELETE FROM services WHERE machine = ?", {id}, {}};
     default:
-      return {"INSERT OR REPLACE INTO machine_load (machine, cpu_load, measured_ms) "
-              "VALUES (?, ?, ?)",
-              {id, Value::Real(static_cast<double>(rng.Below(64)) / 8), now}, {}};
+      return {
+          "INSERT OR REPLACE INTO machine_load (machine, cpu_load, measured_ms) "
+          "VALUES (?, ?, ?)",
+          {id, Value::Real(static_cast<double>(rng.Below(64)) / 8), now},
+          {}};
   }
 }
 

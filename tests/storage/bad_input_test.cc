@@ -24,24 +24,24 @@ class BadInputTest : public ::testing::Test {
     return result.ok() ? Error() : result.error();
   }
   /// One row's word of a made-up writer.
-  SharedBytes Make(std::string_view table, const std::vector<Value>& key,
-      const std::string& column, const Value& value) {
+  SharedBytes Make(std::string_view table, const std::vector<Value>& key, const std::string& column,
+                   const Value& value) {
     return MakeRaw(table, key.size(), crdt::PackValues(key), {{column, 0}}, {value});
   }
   SharedBytes MakeRaw(std::string_view table, size_t keys, std::string_view key,
-      const std::vector<crdt::ColumnName>& columns,
+                      const std::vector<crdt::ColumnName>& columns,
                       const std::vector<Value>& values) {
     ActorId actor;
     actor.bytes[3] = 9;
-    crdt::ChangesetBuilder builder({{actor, ++version_}, crdt::HlcTime::FromMs(1'800'000'000'000),
-        0});
+    crdt::ChangesetBuilder builder(
+        {{actor, ++version_}, crdt::HlcTime::FromMs(1'800'000'000'000), 0});
     builder.BeginTable(table, keys, columns);
     std::vector<crdt::ColumnIndex> positions;
     for (size_t i = 0; i < values.size(); ++i) {
       positions.push_back(static_cast<crdt::ColumnIndex>(i));
     }
-    builder.AddRow(Says::kAlive, key, positions, std::vector<crdt::ValueView>(values.begin(),
-        values.end()));
+    builder.AddRow(Says::kAlive, key, positions,
+                   std::vector<crdt::ValueView>(values.begin(), values.end()));
     return Share(std::move(builder).Finish());
   }
   MergeOutcome MergeOne(const SharedBytes& bytes) { return node_.Merge(std::vector{bytes})[0]; }
@@ -54,12 +54,13 @@ class BadInputTest : public ::testing::Test {
 
 TEST_F(BadInputTest, WrongSqlIsTheClientsFaultAndSaysWhere) {
   for (const auto& [sql, words] : std::vector<std::pair<std::string, std::string>>{
-           {"SELEC 1", "near \"SELEC\": syntax error"}, {"INSERT INTO none VALUES (1)",
-               "no such table: none"},
-           {"UPDATE t SET nope = 1", "no such column: nope"}, {"", "empty"},
-               {" -- nothing", "empty"},
-           {"SELECT 1; SELECT 2", "several statements"}, {"UPDATE t SET a = \"quoted\"",
-               "no such column"},
+           {"SELEC 1", "near \"SELEC\": syntax error"},
+           {"INSERT INTO none VALUES (1)", "no such table: none"},
+           {"UPDATE t SET nope = 1", "no such column: nope"},
+           {"", "empty"},
+           {" -- nothing", "empty"},
+           {"SELECT 1; SELECT 2", "several statements"},
+           {"UPDATE t SET a = \"quoted\"", "no such column"},
            {std::string("SELECT 1\0", 9), "NUL"}}) {
     const Error error = Refused(sql);
     EXPECT_EQ(error.code, Errc::kInvalidArgument) << sql;
@@ -70,22 +71,30 @@ TEST_F(BadInputTest, WrongSqlIsTheClientsFaultAndSaysWhere) {
 
 TEST_F(BadInputTest, WhatIsNotForClientsIsDenied) {
   for (const auto& [sql, words] : std::vector<std::pair<std::string, std::string>>{
-           {"PRAGMA journal_mode = DELETE", "PRAGMA"}, {"ATTACH ':memory:' AS x", "ATTACH"},
-               {"DETACH main", "DETACH"},
-           {"BEGIN", "BEGIN"}, {"COMMIT", "transaction already"},
-               {"ROLLBACK", "transaction already"}, {"VACUUM", "VACUUM"},
-           {"CREATE TABLE x (a)", "schema"}, {"CREATE TEMP TABLE x (a)", "schema"},
-               {"DROP TABLE t", ""},
-           {"ALTER TABLE t ADD COLUMN x", ""}, {"CREATE INDEX x ON t (a)", ""}, {"REINDEX", ""},
-               {"ANALYZE", ""},
+           {"PRAGMA journal_mode = DELETE", "PRAGMA"},
+           {"ATTACH ':memory:' AS x", "ATTACH"},
+           {"DETACH main", "DETACH"},
+           {"BEGIN", "BEGIN"},
+           {"COMMIT", "transaction already"},
+           {"ROLLBACK", "transaction already"},
+           {"VACUUM", "VACUUM"},
+           {"CREATE TABLE x (a)", "schema"},
+           {"CREATE TEMP TABLE x (a)", "schema"},
+           {"DROP TABLE t", ""},
+           {"ALTER TABLE t ADD COLUMN x", ""},
+           {"CREATE INDEX x ON t (a)", ""},
+           {"REINDEX", ""},
+           {"ANALYZE", ""},
            {"CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END", ""},
-               {"CREATE VIEW v AS SELECT 1", ""},
-           {"DELETE FROM __patina_log", "internal"}, {"UPDATE __PATINA_state SET value = 1",
-               "internal"},
+           {"CREATE VIEW v AS SELECT 1", ""},
+           {"DELETE FROM __patina_log", "internal"},
+           {"UPDATE __PATINA_state SET value = 1", "internal"},
            {"INSERT INTO __patina_clock_t VALUES (1, x'')", "internal"},
-               {"DELETE FROM sqlite_schema", ""},
-           {"SAVEPOINT __patina_tx", "reserved"}, {"RELEASE __PATINA_TX", "reserved"},
-           {"ROLLBACK TO __Patina_tx", "reserved"}, {"SELECT load_extension('x')", ""}}) {
+           {"DELETE FROM sqlite_schema", ""},
+           {"SAVEPOINT __patina_tx", "reserved"},
+           {"RELEASE __PATINA_TX", "reserved"},
+           {"ROLLBACK TO __Patina_tx", "reserved"},
+           {"SELECT load_extension('x')", ""}}) {
     const Error error = Refused(sql);
     EXPECT_THAT(error.code, ::testing::AnyOf(Errc::kPermissionDenied, Errc::kInvalidArgument))
         << sql << error.ToString();
@@ -96,15 +105,15 @@ TEST_F(BadInputTest, WhatIsNotForClientsIsDenied) {
 }
 
 TEST_F(BadInputTest, ParametersMustBeExactlyTheStatements) {
-  EXPECT_THAT(node_.TryWith("INSERT INTO t (id, a) VALUES (?, ?)",
-      {Value::Text("k")}).error().message,
-              ::testing::HasSubstr("has 2 parameters, 1 given"));
+  EXPECT_THAT(
+      node_.TryWith("INSERT INTO t (id, a) VALUES (?, ?)", {Value::Text("k")}).error().message,
+      ::testing::HasSubstr("has 2 parameters, 1 given"));
   EXPECT_EQ(node_.TryWith("DELETE FROM t", {Value::Null()}).error().code, Errc::kInvalidArgument);
   Transaction named;
-  named.statements.push_back({"INSERT INTO t (id, a) VALUES (:id, @a)", {},
-      {{":id", Value::Text("k")}}});
+  named.statements.push_back(
+      {"INSERT INTO t (id, a) VALUES (:id, @a)", {}, {{":id", Value::Text("k")}}});
   EXPECT_THAT(node_.Run({named})[0].error().message,
-      ::testing::HasSubstr("no value for parameter @a"));
+              ::testing::HasSubstr("no value for parameter @a"));
   named.statements[0].named.emplace_back("@a", Value::Integer(1));
   EXPECT_TRUE(node_.Run({named})[0].ok());
   named.statements[0].named.emplace_back(":other", Value::Integer(1));
@@ -114,8 +123,10 @@ TEST_F(BadInputTest, ParametersMustBeExactlyTheStatements) {
 }
 
 TEST_F(BadInputTest, ParametersOfTheLastRunAreNotSeenByTheNext) {
-  ASSERT_TRUE(node_.TryWith("INSERT INTO t (id, a) VALUES (?, ?)",
-      {Value::Text("k"), Value::Text("secret")}).ok());
+  ASSERT_TRUE(
+      node_
+          .TryWith("INSERT INTO t (id, a) VALUES (?, ?)", {Value::Text("k"), Value::Text("secret")})
+          .ok());
   EXPECT_FALSE(node_.TryWith("INSERT INTO t (id, a) VALUES (?, ?)", {Value::Text("l")}).ok());
 }
 
@@ -129,9 +140,11 @@ TEST_F(BadInputTest, NullInAKeyOrANotNullColumnIsRefused) {
 TEST_F(BadInputTest, GarbageAndFlippedBitsAreNeverClaimedUnlessTheyMakeSense) {
   TestNode sender(node_.options.schema);
   const SharedBytes good =
-      sender.Do({"INSERT INTO t VALUES ('k', x'00', 'text', 1, 1.5, 2), ('l', NULL, NULL, NULL, "
-      "NULL, 0)",
-                                      "INSERT INTO k VALUES (7, 'x')"}).changeset;
+      sender
+          .Do({"INSERT INTO t VALUES ('k', x'00', 'text', 1, 1.5, 2), ('l', NULL, NULL, NULL, "
+               "NULL, 0)",
+               "INSERT INTO k VALUES (7, 'x')"})
+          .changeset;
   Rng rng(3);
   int applied = 0;
   for (int round = 0; round < 2000; ++round) {
@@ -148,8 +161,8 @@ TEST_F(BadInputTest, GarbageAndFlippedBitsAreNeverClaimedUnlessTheyMakeSense) {
     const uint64_t size = node_.store->received().Size();
     const MergeOutcome outcome = MergeOne(Share(bad));
     applied += outcome.state == MergeState::kApplied ? 1 : 0;
-    const bool taken = outcome.state == MergeState::kApplied || outcome.state
-        == MergeState::kParked;
+    const bool taken =
+        outcome.state == MergeState::kApplied || outcome.state == MergeState::kParked;
     ASSERT_EQ(node_.store->received().Size(), size + (taken ? 1 : 0));
     ASSERT_TRUE(outcome.state != MergeState::kRejected || !outcome.reason.empty());
     ASSERT_FALSE(node_.store->broken());
@@ -163,10 +176,9 @@ TEST_F(BadInputTest, GarbageAndFlippedBitsAreNeverClaimedUnlessTheyMakeSense) {
 }
 
 TEST_F(BadInputTest, AGoodChangesetBesideBadOnesIsApplied) {
-  const auto outcomes = node_.Merge({Share("rubbish"), Make("t", {Value::Text("k")}, "a",
-      Value::Integer(1)),
-                                     Make("nope", {Value::Text("k")}, "a", Value::Integer(1)),
-                                         Share("")});
+  const auto outcomes =
+      node_.Merge({Share("rubbish"), Make("t", {Value::Text("k")}, "a", Value::Integer(1)),
+                   Make("nope", {Value::Text("k")}, "a", Value::Integer(1)), Share("")});
   EXPECT_EQ(outcomes[0].state, MergeState::kRejected);
   EXPECT_EQ(outcomes[1].state, MergeState::kApplied);
   EXPECT_EQ(outcomes[2].state, MergeState::kParked);
@@ -176,46 +188,53 @@ TEST_F(BadInputTest, AGoodChangesetBesideBadOnesIsApplied) {
 
 TEST_F(BadInputTest, MalformedKeysAreParkedWithAReason) {
   EXPECT_THAT(MergeOne(Make("t", {Value::Null()}, "a", Value::Null())).reason,
-      ::testing::HasSubstr("is NULL"));
+              ::testing::HasSubstr("is NULL"));
   EXPECT_THAT(MergeOne(Make("t", {Value::Integer(1)}, "a", Value::Null())).reason,
-      ::testing::HasSubstr("would change"));
+              ::testing::HasSubstr("would change"));
   EXPECT_THAT(MergeOne(Make("k", {Value::Text("x")}, "a", Value::Null())).reason,
-      ::testing::HasSubstr("rowid"));
+              ::testing::HasSubstr("rowid"));
   EXPECT_THAT(MergeOne(Make("t", {Value::Text("a"), Value::Text("b")}, "a", Value::Null())).reason,
               ::testing::HasSubstr("another key"));
   EXPECT_EQ(MergeOne(MakeRaw("t", 1, "", {{"a", 0}}, {Value::Null()})).state,
-      MergeState::kRejected);
-  EXPECT_EQ(MergeOne(MakeRaw("t", 1, std::string("\x01\x03\x81\x00k", 5), {{"a", 0}},
-      {Value::Null()})).state,
-            MergeState::kRejected) << "a second spelling of a key";
+            MergeState::kRejected);
+  EXPECT_EQ(
+      MergeOne(MakeRaw("t", 1, std::string("\x01\x03\x81\x00k", 5), {{"a", 0}}, {Value::Null()}))
+          .state,
+      MergeState::kRejected)
+      << "a second spelling of a key";
   EXPECT_TRUE(node_.Dump().empty());
 }
 
 TEST_F(BadInputTest, ValuesThatTheColumnWouldChangeAreParked) {
   const std::vector<std::pair<std::string, Value>> changed = {
-      {"b", Value::Integer(1)},  {"i", Value::Text("12")}, {"i", Value::Text(" 1e3 ")},
-          {"i", Value::Real(2.0)},
-      {"i", Value::Real(9.22e18)}, {"r", Value::Integer(1)}, {"r", Value::Text(".5")},
-             {"n", Value::Null()},
-      {"i", Value::Text("5.")}};
+      {"b", Value::Integer(1)}, {"i", Value::Text("12")},    {"i", Value::Text(" 1e3 ")},
+      {"i", Value::Real(2.0)},  {"i", Value::Real(9.22e18)}, {"r", Value::Integer(1)},
+      {"r", Value::Text(".5")}, {"n", Value::Null()},        {"i", Value::Text("5.")}};
   for (const auto& [column, value] : changed) {
     EXPECT_EQ(MergeOne(Make("t", {Value::Text("k")}, column, value)).state, MergeState::kParked)
         << column << value.ToString();
   }
   EXPECT_EQ(MergeOne(Make("s", {Value::Text("k")}, "i", Value::Text("x"))).state,
-      MergeState::kParked);
+            MergeState::kParked);
 }
 
 TEST_F(BadInputTest, ValuesThatTheColumnKeepsAreAppliedExactly) {
   const std::vector<std::pair<std::string, Value>> kept = {
-      {"i", Value::Text("0x10")}, {"i", Value::Text("inf")},   {"i", Value::Text("nan")},
-           {"i", Value::Text("1e")},
-      {"i", Value::Text("")},     {"i", Value::Real(1e19)},    {"i", Value::Real(2.5)},
-             {"i", Value::Blob("12")},
-      {"b", Value::Blob("1")},    {"r", Value::Text("x")},     {"a", Value::Text("12")},
-            {"a", Value::Real(3.0)},
-      {"i", Value::Real(-9223372036854775808.0)}, {"r", Value::Real(1e300)},
-          {"i", Value::Text(std::string("1\0", 2))}};
+      {"i", Value::Text("0x10")},
+      {"i", Value::Text("inf")},
+      {"i", Value::Text("nan")},
+      {"i", Value::Text("1e")},
+      {"i", Value::Text("")},
+      {"i", Value::Real(1e19)},
+      {"i", Value::Real(2.5)},
+      {"i", Value::Blob("12")},
+      {"b", Value::Blob("1")},
+      {"r", Value::Text("x")},
+      {"a", Value::Text("12")},
+      {"a", Value::Real(3.0)},
+      {"i", Value::Real(-9223372036854775808.0)},
+      {"r", Value::Real(1e300)},
+      {"i", Value::Text(std::string("1\0", 2))}};
   for (const auto& [column, value] : kept) {
     const std::string key = column + value.ToString();
     const MergeOutcome outcome = MergeOne(Make("t", {Value::Text(key)}, column, value));
@@ -228,15 +247,16 @@ TEST_F(BadInputTest, ValuesThatTheColumnKeepsAreAppliedExactly) {
 
 TEST_F(BadInputTest, AColumnNamedTwiceIsRejected) {
   EXPECT_EQ(MergeOne(MakeRaw("t", 1, crdt::PackValues(std::vector{Value::Text("k")}),
-      {{"a", 0}, {"a", 0}},
-                             {Value::Integer(1), Value::Integer(2)})).state, MergeState::kRejected);
+                             {{"a", 0}, {"a", 0}}, {Value::Integer(1), Value::Integer(2)}))
+                .state,
+            MergeState::kRejected);
 }
 
 TEST_F(BadInputTest, AnOversizeChangesetIsRejected) {
   node_.options.limits.changeset.bytes_max = 100;
   node_.CloseAndOpen();
   EXPECT_EQ(MergeOne(Make("t", {Value::Text("k")}, "a", Value::Text(std::string(200, 'x')))).state,
-      MergeState::kRejected);
+            MergeState::kRejected);
 }
 
 TEST_F(BadInputTest, AChangeFromTheFutureWaitsAndIsNeverLost) {
@@ -253,7 +273,7 @@ TEST_F(BadInputTest, AChangeFromTheFutureWaitsAndIsNeverLost) {
   node_.clock.AdvanceMs(100);
   EXPECT_EQ(node_.Settle(), std::vector{outcome.id});
   EXPECT_EQ(DescribeEffects(node_.effects, node_.store->schema()),
-      "t('k'): none -> ('k'|NULL|'d'|NULL|NULL|5)");
+            "t('k'): none -> ('k'|NULL|'d'|NULL|NULL|5)");
   EXPECT_TRUE(node_.store->Parked().empty());
   EXPECT_EQ(node_.Digests(), ahead.Digests());
   EXPECT_TRUE(node_.Settle().empty());

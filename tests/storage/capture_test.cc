@@ -7,18 +7,20 @@
 namespace patina::storage {
 namespace {
 
-constexpr const char* kOld = "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, r REAL);"
-                             "CREATE TABLE w (id TEXT NOT NULL PRIMARY KEY, a) WITHOUT ROWID;";
+constexpr const char* kOld =
+    "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, r REAL);"
+    "CREATE TABLE w (id TEXT NOT NULL PRIMARY KEY, a) WITHOUT ROWID;";
 constexpr const char* kNew =
     "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, r REAL, late TEXT DEFAULT 'd', "
-                             "firm INTEGER NOT NULL DEFAULT 3);"
-                             "CREATE TABLE w (id TEXT NOT NULL PRIMARY KEY, a, late TEXT DEFAULT "
-                                 "'d') WITHOUT ROWID;";
+    "firm INTEGER NOT NULL DEFAULT 3);"
+    "CREATE TABLE w (id TEXT NOT NULL PRIMARY KEY, a, late TEXT DEFAULT "
+    "'d') WITHOUT ROWID;";
 
 class CaptureTest : public ::testing::Test {
  protected:
   std::string Said(std::initializer_list<std::string> sql) {
-      return Describe(node_.Do(sql).changeset); }
+    return Describe(node_.Do(sql).changeset);
+  }
   void Upgrade() {
     node_.options.schema = MustParse(kNew);
     node_.CloseAndOpen();
@@ -39,7 +41,7 @@ TEST_F(CaptureTest, ADefaultThatARowNeverStoredIsNotAnOldNull) {
   Upgrade();
   EXPECT_EQ(Said({"UPDATE t SET a = 2, late = 'd', firm = 3"}), "t~('k') a=2");
   EXPECT_EQ(DescribeEffects(node_.effects, node_.store->schema()),
-      "t('k'): ('k'|1|1.5|'d'|3) -> ('k'|2|1.5|'d'|3)");
+            "t('k'): ('k'|1|1.5|'d'|3) -> ('k'|2|1.5|'d'|3)");
   EXPECT_EQ(node_.Do("UPDATE t SET late = 'd'").version, 0u);
   EXPECT_EQ(Said({"UPDATE t SET late = NULL"}), "t~('k') late=NULL");
   EXPECT_EQ(Said({"UPDATE t SET late = 'd'"}), "t~('k') late='d'")
@@ -50,8 +52,8 @@ TEST_F(CaptureTest, ADefaultThatARowNeverStoredIsNotAnOldNull) {
 TEST_F(CaptureTest, ADefaultIsToldFromANullWrittenBeforeInTheSameGroup) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 1.5)");
   Upgrade();
-  const auto results = node_.Run({Tx({"UPDATE t SET late = NULL"}),
-      Tx({"UPDATE t SET late = 'd'"})});
+  const auto results =
+      node_.Run({Tx({"UPDATE t SET late = NULL"}), Tx({"UPDATE t SET late = 'd'"})});
   EXPECT_EQ(Describe(results[0]->changeset), "t~('k') late=NULL");
   EXPECT_EQ(Describe(results[1]->changeset), "t~('k') late='d'");
   ExpectSameAfterCrash();
@@ -62,7 +64,7 @@ TEST_F(CaptureTest, TheLastImageOfADeletedRowHasItsDefaults) {
   Upgrade();
   node_.Do("DELETE FROM t");
   EXPECT_EQ(DescribeEffects(node_.effects, node_.store->schema()),
-      "t('k'): ('k'|1|1.5|'d'|3) -> none");
+            "t('k'): ('k'|1|1.5|'d'|3) -> none");
 }
 
 TEST_F(CaptureTest, ADefaultThatAPeerWroteIsNotANullAlthoughTheStoredRowIsTooShortForIt) {
@@ -90,12 +92,12 @@ TEST_F(CaptureTest, AStatementThatAbortedHasCalledTheHookButChangedNothing) {
   // The first row is inserted, the second collides, the statement is undone: the transaction fails
   // whole.
   EXPECT_FALSE(node_.Try({"INSERT INTO t (id) VALUES ('new'), ('k')"}).ok());
-  EXPECT_FALSE(node_.Try({"UPDATE t SET a = 7",
-      "INSERT OR FAIL INTO t (id) VALUES ('new'), ('k')"}).ok());
+  EXPECT_FALSE(
+      node_.Try({"UPDATE t SET a = 7", "INSERT OR FAIL INTO t (id) VALUES ('new'), ('k')"}).ok());
   EXPECT_EQ(node_.store->last_seq(), 1u);
   EXPECT_EQ(node_.Rows("SELECT id, a FROM t"), std::vector<std::string>{"'k'|1"});
   EXPECT_EQ(Said({"INSERT OR IGNORE INTO t (id) VALUES ('new'), ('k')"}),
-      "t+('new') a=NULL r=NULL");
+            "t+('new') a=NULL r=NULL");
 }
 
 TEST_F(CaptureTest, DeletingAllRowsIsSeenRowByRow) {
@@ -123,9 +125,9 @@ TEST_F(CaptureTest, RowsThatChangePlacesKeepTheirClocks) {
   ASSERT_TRUE(node_.store->Checkpoint().ok());
   const auto digests = node_.Digests();
   EXPECT_EQ(node_.Do({"DELETE FROM t", "INSERT INTO t VALUES ('l', 2, 2), ('k', 1, 1)"}).version,
-      0u);
+            0u);
   EXPECT_EQ(node_.Rows("SELECT id FROM t ORDER BY rowid"),
-      (std::vector<std::string>{"'l'", "'k'"}));
+            (std::vector<std::string>{"'l'", "'k'"}));
   EXPECT_EQ(node_.Digests(), digests);
   ExpectSameAfterCrash();
   EXPECT_EQ(node_.Digests(), digests);
@@ -156,7 +158,7 @@ TEST_F(CaptureTest, RowidsSetByHandMoveClocksInAnyOrder) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 1), ('l', 2, 2), ('m', 3, 3)");
   ASSERT_TRUE(node_.store->Checkpoint().ok());
   EXPECT_EQ(node_.Do({"UPDATE t SET rowid = -rowid", "UPDATE t SET rowid = 4 + rowid"}).version,
-      0u);
+            0u);
   ExpectSameAfterCrash();
 }
 

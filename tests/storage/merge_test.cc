@@ -51,8 +51,8 @@ TEST_F(MergeTest, TheLaterWriteWinsAlthoughTheOtherSideWroteMoreOften) {
 
 TEST_F(MergeTest, TheLaterWriteWinsAlthoughItsValueIsSmaller) {
   Both(Write(a_, "INSERT INTO t VALUES ('k', 'started', 'x')"));
-  const SharedBytes one = Write(b_, "UPDATE t SET a = 'stopped'"), two =
-      Write(a_, "UPDATE t SET a = 'started 2'");
+  const SharedBytes one = Write(b_, "UPDATE t SET a = 'stopped'"),
+                    two = Write(a_, "UPDATE t SET a = 'started 2'");
   a_.Merge(one);
   b_.Merge(two);
   ExpectBoth({"t: 'started 2'|'x'|'k'"});
@@ -70,8 +70,8 @@ TEST_F(MergeTest, CellsOfTwoWritersMergeIntoOneRow) {
 
 TEST_F(MergeTest, RowsOfTwoWritersDoNotMixWhenTheTableIsMergedByRow) {
   Both(Write(a_, "INSERT INTO whole VALUES ('k', 0, 0)"));
-  const SharedBytes one = Write(a_, "UPDATE whole SET a = 1"), two =
-      Write(b_, "UPDATE whole SET b = 2");
+  const SharedBytes one = Write(a_, "UPDATE whole SET a = 1"),
+                    two = Write(b_, "UPDATE whole SET b = 2");
   a_.Merge(two);
   b_.Merge(one);
   ExpectBoth({"whole: 0|2|'k'"});
@@ -102,8 +102,8 @@ TEST_F(MergeTest, ALateCellSurvivesTheDeleteAndShowsInTheNextLife) {
   const SharedBytes first = Write(a_, "INSERT INTO t VALUES ('k', 0, 'x')");
   b_.Merge(first);
   c_.Merge(first);
-  const SharedBytes gone = Write(a_, "DELETE FROM t"), again =
-      Write(a_, "INSERT INTO t VALUES ('k', 5, 'y')");
+  const SharedBytes gone = Write(a_, "DELETE FROM t"),
+                    again = Write(a_, "INSERT INTO t VALUES ('k', 5, 'y')");
   const SharedBytes late = Write(c_, "UPDATE t SET a = 8");
   a_.Merge(late);
   b_.Merge(late);
@@ -120,8 +120,8 @@ TEST_F(MergeTest, ALateCellSurvivesADeleteAndAnInsertBetweenCheckpointAndCrash) 
   const SharedBytes first = Write(a_, "INSERT INTO t VALUES ('k', 0, 'x'), ('other', 0, 'x')");
   b_.Merge(first);
   c_.Merge(first);
-  const SharedBytes gone = Write(a_, "DELETE FROM t WHERE id = 'k'"), again =
-      Write(a_, "INSERT INTO t VALUES ('k', 5, 'y')");
+  const SharedBytes gone = Write(a_, "DELETE FROM t WHERE id = 'k'"),
+                    again = Write(a_, "INSERT INTO t VALUES ('k', 5, 'y')");
   const SharedBytes late = Write(c_, "UPDATE t SET a = 8 WHERE id = 'k'");
   a_.Merge(late);
   b_.Merge(late);
@@ -144,10 +144,12 @@ TEST_F(MergeTest, TheSameChangesetTwiceIsADuplicateAlsoInOneBatch) {
 }
 
 TEST_F(MergeTest, ColumnsNumberedOtherwiseOnTheReceiverFindTheirPlace) {
-  TestNode sender(MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, x INTEGER, y TEXT, z "
-      "TEXT)"));
-  TestNode receiver(MustParse("CREATE TABLE t (z TEXT, y TEXT, x INTEGER, id TEXT NOT NULL "
-      "PRIMARY KEY)"));
+  TestNode sender(
+      MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, x INTEGER, y TEXT, z "
+                "TEXT)"));
+  TestNode receiver(
+      MustParse("CREATE TABLE t (z TEXT, y TEXT, x INTEGER, id TEXT NOT NULL "
+                "PRIMARY KEY)"));
   const SharedBytes insert = sender.Do("INSERT INTO t VALUES ('k', 1, 'y', 'z')").changeset;
   const SharedBytes update = sender.Do("UPDATE t SET x = 2, z = 'zz'").changeset;
   EXPECT_EQ(receiver.Merge({update, insert})[0].state, MergeState::kApplied);
@@ -169,8 +171,8 @@ TEST_F(MergeTest, ChecksHoldForLocalWritesAndNotForMerges) {
 
 TEST_F(MergeTest, AMergeThatChangesNoValueStillTakesTheLaterStamp) {
   Both(Write(a_, "INSERT INTO t VALUES ('k', 0, 'x')"));
-  const SharedBytes same_a = Write(a_, "UPDATE t SET a = 1"), same_b =
-      Write(b_, "UPDATE t SET a = 1");
+  const SharedBytes same_a = Write(a_, "UPDATE t SET a = 1"),
+                    same_b = Write(b_, "UPDATE t SET a = 1");
   a_.Merge(same_b);
   EXPECT_TRUE(a_.effects.rows.empty());
   b_.Merge(same_a);
@@ -190,11 +192,11 @@ TEST_F(MergeTest, TheLogNotesWhichWordsTookEffect) {
 
 TEST_F(MergeTest, FoldedBatchesGiveTheSameAsOneByOne) {
   std::vector<SharedBytes> all{Write(a_, "INSERT INTO t VALUES ('k', 0, 'x'), ('l', 1, 'x')"),
-      Write(a_, "UPDATE t SET a = 5"),
+                               Write(a_, "UPDATE t SET a = 5"),
                                Write(a_, "DELETE FROM t WHERE id = 'k'"),
-                                   Write(a_, "INSERT INTO p VALUES (1, 'x', 1)"),
+                               Write(a_, "INSERT INTO p VALUES (1, 'x', 1)"),
                                Write(a_, "UPDATE p SET y = 2"),
-                                   Write(a_, "INSERT INTO t (id) VALUES ('k')")};
+                               Write(a_, "INSERT INTO t (id) VALUES ('k')")};
   std::sort(all.begin(), all.end());
   b_.Merge(all);
   for (const SharedBytes& bytes : all) c_.Merge(bytes);

@@ -77,27 +77,29 @@ class World {
     std::map<std::string, std::string> image;
     for (const Table& table : node.store->schema().tables) {
       std::string list;
-      for (const Column& column : table.key) list += (list.empty() ? "" : ", ")
-          + QuoteName(column.name);
+      for (const Column& column : table.key)
+        list += (list.empty() ? "" : ", ") + QuoteName(column.name);
       std::string all;
       for (const std::string& name : table.AllColumnNames()) all += ", " + QuoteName(name);
       class Sink final : public RowSink {
        public:
-        Sink(std::map<std::string, std::string>* image, const Table* table) : image_(image),
-            table_(table) {}
+        Sink(std::map<std::string, std::string>* image, const Table* table)
+            : image_(image), table_(table) {}
         bool OnColumns(const std::vector<std::string>&) override { return true; }
         bool OnRow(const std::vector<crdt::ValueView>& values) override {
           const auto keys = static_cast<std::ptrdiff_t>(table_->key.size());
-          (*image_)[table_->name + crdt::PackValues(std::vector(values.begin(), values.begin()
-              + keys))] =
+          (*image_)[table_->name +
+                    crdt::PackValues(std::vector(values.begin(), values.begin() + keys))] =
               crdt::PackValues(std::vector(values.begin() + keys, values.end()));
           return true;
         }
         std::map<std::string, std::string>* image_;
         const Table* table_;
       } sink(&image, &table);
-      EXPECT_TRUE(node.reader->Query({"SELECT " + list + all + " FROM " + QuoteName(table.name),
-          {}, {}}, {}, sink).ok());
+      EXPECT_TRUE(
+          node.reader
+              ->Query({"SELECT " + list + all + " FROM " + QuoteName(table.name), {}, {}}, {}, sink)
+              .ok());
     }
     return image;
   }
@@ -134,8 +136,8 @@ class World {
       if (node.store->applied().Contains(id)) JoinInto(expected, Says(bytes));
     }
     ASSERT_EQ(node.Dump(), Visible(expected, node.options.schema)) << "node " << index;
-    ASSERT_EQ(node.store->received().Size(), node.store->applied().Size()
-        + node.store->Parked().size());
+    ASSERT_EQ(node.store->received().Size(),
+              node.store->applied().Size() + node.store->Parked().size());
   }
 
   void Reopen(TestNode& node, bool crash) {
@@ -146,7 +148,7 @@ class World {
 
   std::string Value() {
     return Pick(rng_, {"NULL", "1", "2", "1.0", "2.5", "'x'", "'12'", "x'00ff'", "'d'", "'late'",
-        "7", "3", "-9", "1.5"});
+                       "7", "3", "-9", "1.5"});
   }
 
   std::string Key(const std::string& table) {
@@ -166,32 +168,39 @@ class World {
     const std::string name = table.name, key_names = name == "pairs" ? "x, y" : "id";
     auto column = [&] { return table.columns[rng_.Below(table.columns.size())].name; };
     const std::string some = table.columns.empty() ? "" : column();
-    const std::string insert = "INTO " + name + " (" + key_names
-        + (some.empty() ? "" : ", " + some) + ") VALUES (" + Key(name) +
+    const std::string insert = "INTO " + name + " (" + key_names +
+                               (some.empty() ? "" : ", " + some) + ") VALUES (" + Key(name) +
                                (some.empty() ? "" : ", " + Value()) + ")";
     switch (rng_.Below(14)) {
       case 0:
-      case 1: return "INSERT OR IGNORE " + insert;
-      case 2: return "INSERT OR REPLACE " + insert;
+      case 1:
+        return "INSERT OR IGNORE " + insert;
+      case 2:
+        return "INSERT OR REPLACE " + insert;
       case 3:
         if (some.empty()) return "REPLACE " + insert;
         return "INSERT " + insert + " ON CONFLICT DO UPDATE SET " + some + " = excluded." + some;
-      case 4: return "DELETE FROM " + name + Where(name);
-      case 5: return "REPLACE INTO " + name + " SELECT * FROM " + name + Where(name);
-      case 6: return table.without_rowid ? "INSERT OR IGNORE " + insert
-                                         : "UPDATE OR REPLACE " + name + " SET rowid = "
-                                             + Pick(rng_, {"1", "2", "7", "50"}) + Where(name);
+      case 4:
+        return "DELETE FROM " + name + Where(name);
+      case 5:
+        return "REPLACE INTO " + name + " SELECT * FROM " + name + Where(name);
+      case 6:
+        return table.without_rowid
+                   ? "INSERT OR IGNORE " + insert
+                   : "UPDATE OR REPLACE " + name +
+                         " SET rowid = " + Pick(rng_, {"1", "2", "7", "50"}) + Where(name);
       case 7:
         if (name == "pairs") return "UPDATE OR REPLACE pairs SET y = 3 - y WHERE x = 'p'";
         return "UPDATE OR REPLACE " + name + " SET id = " + Key(name) + " WHERE id = " + Key(name);
-      case 8: return "INSERT " + insert;
+      case 8:
+        return "INSERT " + insert;
       case 9:
         if (rng_.Chance(0.3)) return "INSERT OR ROLLBACK " + insert;
         return "INSERT OR FAIL " + insert;
       default:
         if (some.empty()) return "INSERT OR IGNORE " + insert;
-        return "UPDATE OR IGNORE " + name + " SET " + some + " = " + Value()
-            + (rng_.Chance(0.3) ? ", " + column() + " = " + Value() : "") + Where(name);
+        return "UPDATE OR IGNORE " + name + " SET " + some + " = " + Value() +
+               (rng_.Chance(0.3) ? ", " + column() + " = " + Value() : "") + Where(name);
     }
   }
 
@@ -210,9 +219,9 @@ class World {
   }
 
   /// What one transaction alone says, from the rows before and after: model.py's write().
-  void CheckWrite(const std::map<std::string, std::string>& before, const std::map<std::string,
-      std::string>& after,
-                  const Committed& committed, const Schema& schema) {
+  void CheckWrite(const std::map<std::string, std::string>& before,
+                  const std::map<std::string, std::string>& after, const Committed& committed,
+                  const Schema& schema) {
     OracleState says;
     if (committed.changeset) says = Says(committed.changeset);
     std::set<std::string> named;
@@ -221,8 +230,8 @@ class World {
       named.insert(full);
       const Table& table = *schema.Find(name.first);
       const auto old = before.find(full), now = after.find(full);
-      const bool had = old != before.end(), has = now != after.end(), exists =
-          row.exists.version != 0;
+      const bool had = old != before.end(), has = now != after.end(),
+                 exists = row.exists.version != 0;
       ASSERT_EQ(exists && !row.alive, had && !has);
       if (!has) continue;
       if (!had) {
@@ -235,10 +244,10 @@ class World {
       }
       std::vector<crdt::ValueView> o, n;
       ASSERT_TRUE(crdt::UnpackValues(old->second, 64, &o) &&
-          crdt::UnpackValues(now->second, 64, &n));
+                  crdt::UnpackValues(now->second, 64, &n));
       const auto names = table.AllColumnNames();
-      for (size_t i = 0; i < names.size(); ++i) ASSERT_EQ(row.cells.contains(names[i]),
-          !(o[i] == n[i])) << names[i];
+      for (size_t i = 0; i < names.size(); ++i)
+        ASSERT_EQ(row.cells.contains(names[i]), !(o[i] == n[i])) << names[i];
     }
     for (const auto& [name, values] : before) {
       const auto now = after.find(name);
@@ -259,8 +268,8 @@ class World {
     const uint64_t count = rng_.Chance(0.5) ? 1 : 1 + rng_.Below(3);
     for (uint64_t i = 0; i < count; ++i) group.push_back(RandomTransaction(node));
     for (const Transaction& transaction : group) {
-      for (const auto& statement : transaction.statements) trace_ += StrCat("\n  node ", index,
-          ": ", statement.sql);
+      for (const auto& statement : transaction.statements)
+        trace_ += StrCat("\n  node ", index, ": ", statement.sql);
       trace_ += ";";
     }
     const auto before = Image(node);
@@ -286,8 +295,8 @@ class World {
       }
     }
     ASSERT_EQ(node.store->last_seq(), last_seq + logged);
-    if (count == 1 && results[0].ok()) CheckWrite(before, Image(node), *results[0],
-        node.store->schema());
+    if (count == 1 && results[0].ok())
+      CheckWrite(before, Image(node), *results[0], node.store->schema());
     FollowEffects(index);
   }
 
@@ -335,8 +344,8 @@ class World {
       ASSERT_TRUE(node.store->Checkpoint().ok());
     } else if (lot < 93) {
       const bool crash = rng_.Chance(0.7), upgrade = rng_.Chance(0.3);
-      trace_ += StrCat("\n  node ", index, crash ? " crashes" : " restarts", upgrade ?
-          " and upgrades" : "");
+      trace_ += StrCat("\n  node ", index, crash ? " crashes" : " restarts",
+                       upgrade ? " and upgrades" : "");
       const auto digests = node.Digests();
       if (upgrade) node.options.schema = new_;
       Reopen(node, crash);
@@ -390,8 +399,8 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 }
 
 TEST(ModelTest, AnyHistoryGivesTheJoinOfWhatIsAppliedOnEveryNode) {
-  const uint64_t first = FromEnvironment("PATINA_MODEL_FIRST", 1), count =
-      FromEnvironment("PATINA_MODEL_SEEDS", 120);
+  const uint64_t first = FromEnvironment("PATINA_MODEL_FIRST", 1),
+                 count = FromEnvironment("PATINA_MODEL_SEEDS", 120);
   for (uint64_t seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World(seed).Run(50);

@@ -17,22 +17,20 @@ class ReaderTest : public ::testing::Test {
 
 TEST_F(ReaderTest, TableValuedFunctionsWork) {
   EXPECT_EQ(node_.Rows("SELECT value FROM json_each('[1,\"x\"]')"),
-      (std::vector<std::string>{"1", "'x'"}));
+            (std::vector<std::string>{"1", "'x'"}));
   EXPECT_EQ(node_.Rows("SELECT count(*) FROM json_tree('{\"a\":[1]}')"),
-      std::vector<std::string>{"3"});
+            std::vector<std::string>{"3"});
   EXPECT_EQ(node_.Rows("SELECT t.id FROM t, json_each('[2]') j WHERE t.a = j.value"),
-      std::vector<std::string>{"'l'"});
+            std::vector<std::string>{"'l'"});
   EXPECT_EQ(node_.Rows("SELECT name FROM pragma_table_info('t')"),
-      (std::vector<std::string>{"'id'", "'a'"}));
+            (std::vector<std::string>{"'id'", "'a'"}));
 }
 
 TEST_F(ReaderTest, NothingCanBeWrittenOrConfigured) {
   for (const char* sql : {"INSERT INTO t VALUES ('m', 1)", "DELETE FROM t", "CREATE TABLE x (a)",
-      "PRAGMA query_only = 0",
-                          "ATTACH ':memory:' AS x", "BEGIN", "VACUUM",
-                              "SELECT load_extension('x')", "SELECT 1; SELECT 2",
-                          "SELECT * FROM none", "", "CREATE VIRTUAL TABLE temp.v USING json_each",
-                              "SAVEPOINT a"}) {
+                          "PRAGMA query_only = 0", "ATTACH ':memory:' AS x", "BEGIN", "VACUUM",
+                          "SELECT load_extension('x')", "SELECT 1; SELECT 2", "SELECT * FROM none",
+                          "", "CREATE VIRTUAL TABLE temp.v USING json_each", "SAVEPOINT a"}) {
     EXPECT_EQ(Refused(sql).code, Errc::kInvalidArgument) << sql;
   }
   EXPECT_EQ(node_.Rows("SELECT count(*) FROM t"), std::vector<std::string>{"2"});
@@ -65,8 +63,8 @@ TEST_F(ReaderTest, ASnapshotSeesOneState) {
 }
 
 TEST_F(ReaderTest, AnalyzeNamesWhatAQueryReads) {
-  const auto reads = node_.reader->Analyze({"SELECT id, UPPER(id) AS u FROM t WHERE a > ?",
-      {crdt::Value::Integer(1)}, {}});
+  const auto reads = node_.reader->Analyze(
+      {"SELECT id, UPPER(id) AS u FROM t WHERE a > ?", {crdt::Value::Integer(1)}, {}});
   ASSERT_TRUE(reads.ok()) << reads.error().ToString();
   EXPECT_EQ(reads->reads, (std::vector<QueryReads::Read>{{"t", "a"}, {"t", "id"}}));
   EXPECT_EQ(reads->functions, std::vector<std::string>{"upper"});

@@ -15,15 +15,21 @@ CREATE TABLE p (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY (y, x)) WITH
 )sql";
 
 std::string RandomSql(Rng& rng) {
-  const std::string key = "'k" + std::to_string(rng.Below(4)) + "'", value =
-      std::to_string(rng.Below(9));
+  const std::string key = "'k" + std::to_string(rng.Below(4)) + "'",
+                    value = std::to_string(rng.Below(9));
   switch (rng.Below(6)) {
-    case 0: return "REPLACE INTO t (id, a) VALUES (" + key + ", " + value + ")";
-    case 1: return "UPDATE t SET b = " + value;
-    case 2: return "DELETE FROM t WHERE id = " + key;
-    case 3: return "REPLACE INTO p VALUES (" + value + ", " + key + ", 1)";
-    case 4: return "DELETE FROM p WHERE x = " + key;
-    default: return "UPDATE OR IGNORE t SET id = " + key + " WHERE a = " + value;
+    case 0:
+      return "REPLACE INTO t (id, a) VALUES (" + key + ", " + value + ")";
+    case 1:
+      return "UPDATE t SET b = " + value;
+    case 2:
+      return "DELETE FROM t WHERE id = " + key;
+    case 3:
+      return "REPLACE INTO p VALUES (" + value + ", " + key + ", 1)";
+    case 4:
+      return "DELETE FROM p WHERE x = " + key;
+    default:
+      return "UPDATE OR IGNORE t SET id = " + key + " WHERE a = " + value;
   }
 }
 
@@ -56,7 +62,7 @@ TEST(RecoveryTest, ACopyOfTheFileTakenAfterAnyCommitOpensToThatState) {
       std::filesystem::copy_file(node.options.path, to);
       std::filesystem::copy_file(node.options.path + "-wal", to + "-wal");
       copies.push_back({to, node.Dump(), node.Digests(), node.store->applied().digest(),
-          node.store->last_seq()});
+                        node.store->last_seq()});
     }
     for (const Copy& copy : copies) {
       TestNode restored(node.options.schema, copy.path, node.clock.WallMs());

@@ -25,19 +25,19 @@ TEST(SchemaTest, WhatCannotBeReplicatedIsRefusedWithFileLineAndReason) {
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a NOT NULL)", "NOT NULL needs a DEFAULT"},
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a DEFAULT (random()))", "not a constant"},
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a DEFAULT CURRENT_TIMESTAMP)",
-          "not a constant"},
+       "not a constant"},
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a AS (id))", "generated"},
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a REFERENCES t (id))", "foreign keys"},
       {"CREATE TABLE __patina_x (id TEXT NOT NULL PRIMARY KEY)", "reserved"},
       {"CREATE VIEW v AS SELECT 1", "CREATE TABLE and CREATE INDEX only"},
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY); CREATE UNIQUE INDEX i ON t (id)",
-          "unique indexes"},
+       "unique indexes"},
       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY); INSERT INTO t VALUES (1)", "not INSERT"},
       {"CREATE TABLE t (id TEXT NOT NULL", "incomplete input"},
   };
   for (const auto& [sql, why] : refused) {
     EXPECT_THAT(Refusal("-- first line\n" + sql),
-        ::testing::AllOf(::testing::HasSubstr("fleet.sql:2"), ::testing::HasSubstr(why)));
+                ::testing::AllOf(::testing::HasSubstr("fleet.sql:2"), ::testing::HasSubstr(why)));
   }
   EXPECT_THAT(Refusal(""), ::testing::HasSubstr("no table"));
 }
@@ -53,21 +53,22 @@ TEST(SchemaTest, TablesTomlIsChecked) {
 }
 
 TEST(SchemaTest, DefaultsAreWhatSqliteWouldStore) {
-  const Schema schema =
-      MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a TEXT DEFAULT 5, b INTEGER "
+  const Schema schema = MustParse(
+      "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a TEXT DEFAULT 5, b INTEGER "
       "DEFAULT '7', "
-                                  "c REAL DEFAULT -1, d DEFAULT x'0a', e DEFAULT 'it''s', f "
-                                      "DEFAULT TRUE, g DEFAULT +1e2)");
+      "c REAL DEFAULT -1, d DEFAULT x'0a', e DEFAULT 'it''s', f "
+      "DEFAULT TRUE, g DEFAULT +1e2)");
   std::vector<std::string> defaults;
-  for (const Column& column
-      : schema.tables[0].columns) defaults.push_back(column.default_value.ToString());
-  EXPECT_EQ(defaults, (std::vector<std::string>{"'5'", "7", "-1.0", "x'0a'", "'it''s'", "1",
-      "100.0"}));
+  for (const Column& column : schema.tables[0].columns)
+    defaults.push_back(column.default_value.ToString());
+  EXPECT_EQ(defaults,
+            (std::vector<std::string>{"'5'", "7", "-1.0", "x'0a'", "'it''s'", "1", "100.0"}));
 }
 
 TEST(SchemaTest, AnyWithoutStrictIsNumericAsSqliteSays) {
-  const Schema schema = MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a ANY);"
-                                  "CREATE TABLE s (id TEXT NOT NULL PRIMARY KEY, a ANY) STRICT;");
+  const Schema schema = MustParse(
+      "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a ANY);"
+      "CREATE TABLE s (id TEXT NOT NULL PRIMARY KEY, a ANY) STRICT;");
   EXPECT_EQ(schema.Find("t")->columns[0].affinity, Affinity::kNumeric);
   EXPECT_EQ(schema.Find("s")->columns[0].affinity, Affinity::kBlob);
 }
@@ -81,11 +82,11 @@ TEST(SchemaTest, AnIntegerPrimaryKeyIsAcceptedWithAWarning) {
 TEST(SchemaTest, TheHashDoesNotDependOnTheOrderOfColumns) {
   const Schema one = MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, b TEXT)");
   EXPECT_EQ(one.Hash(),
-      MustParse("CREATE TABLE t (b TEXT, a, id TEXT NOT NULL PRIMARY KEY)").Hash());
+            MustParse("CREATE TABLE t (b TEXT, a, id TEXT NOT NULL PRIMARY KEY)").Hash());
   for (const char* other : {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, b)",
-      "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a)",
+                            "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a)",
                             "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, b TEXT DEFAULT "
-                                "'x')"}) {
+                            "'x')"}) {
     EXPECT_NE(one.Hash(), MustParse(other).Hash()) << other;
   }
 }
@@ -112,8 +113,8 @@ constexpr const char* kOld = "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a)";
 constexpr const char* kNew =
     "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, late TEXT DEFAULT 'it''s', a, n INT NOT NULL "
     "DEFAULT -1);"
-                             "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v); CREATE INDEX i "
-                                 "ON t (a);";
+    "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v); CREATE INDEX i "
+    "ON t (a);";
 
 TEST(SchemaTest, AddingColumnsTablesAndIndexesSendsNothing) {
   TestNode node(MustParse(kOld));
@@ -125,14 +126,14 @@ TEST(SchemaTest, AddingColumnsTablesAndIndexesSendsNothing) {
   EXPECT_EQ(node.Dump(), std::vector<std::string>{"t: 1|'k'|'it''s'|-1"});
   EXPECT_EQ(node.Digests()[1].digest, digests[0].digest) << "an unstamped default is not in it";
   EXPECT_EQ(node.Rows("SELECT count(*) FROM sqlite_schema WHERE name = 'i'"),
-      std::vector<std::string>{"1"});
+            std::vector<std::string>{"1"});
 }
 
 TEST(SchemaTest, ChangesForUnknownColumnsAndTablesWaitForTheSchema) {
   TestNode node(MustParse(kOld)), newer(MustParse(kNew));
   const SharedBytes column = newer.Do("INSERT INTO t VALUES ('k', 'x', 1, 2)").changeset;
-  const SharedBytes table = newer.Do({"INSERT INTO more VALUES ('m', 1)",
-      "UPDATE t SET a = 7"}).changeset;
+  const SharedBytes table =
+      newer.Do({"INSERT INTO more VALUES ('m', 1)", "UPDATE t SET a = 7"}).changeset;
   EXPECT_EQ(node.Merge(column), MergeState::kParked);
   EXPECT_EQ(node.Merge(table), MergeState::kParked) << "whole, or not at all";
   EXPECT_TRUE(node.Dump().empty());
@@ -170,18 +171,18 @@ TEST(SchemaTest, WhatWouldLoseOrChangeDataIsRefusedAndTheFileLeftAlone) {
   const auto rows = node.Dump();
   const Schema good = node.options.schema;
   node.Close();
-  for (const char* other
-      : {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, late TEXT DEFAULT 'it''s', a, n INT NOT "
-      "NULL DEFAULT -1)",
-                            "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, n INT NOT NULL "
-                                "DEFAULT -1);"
-                            "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v)",
-                            "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, late TEXT DEFAULT "
-                                "'other', a, n INT NOT NULL DEFAULT -1);"
-                            "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v)",
-                            "CREATE TABLE t (id BLOB NOT NULL PRIMARY KEY, late TEXT DEFAULT "
-                                "'it''s', a, n INT NOT NULL DEFAULT -1);"
-                            "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v)"}) {
+  for (const char* other :
+       {"CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, late TEXT DEFAULT 'it''s', a, n INT NOT "
+        "NULL DEFAULT -1)",
+        "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, n INT NOT NULL "
+        "DEFAULT -1);"
+        "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v)",
+        "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, late TEXT DEFAULT "
+        "'other', a, n INT NOT NULL DEFAULT -1);"
+        "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v)",
+        "CREATE TABLE t (id BLOB NOT NULL PRIMARY KEY, late TEXT DEFAULT "
+        "'it''s', a, n INT NOT NULL DEFAULT -1);"
+        "CREATE TABLE more (id TEXT NOT NULL PRIMARY KEY, v)"}) {
     node.options.schema = MustParse(other);
     const Status status = node.TryOpen();
     ASSERT_FALSE(status.ok()) << other;

@@ -21,7 +21,8 @@ CREATE TABLE "odd ""name" (id TEXT NOT NULL PRIMARY KEY, "order" TEXT, "a""b" TE
 class SqlTest : public ::testing::Test {
  protected:
   std::string Said(std::initializer_list<std::string> sql) {
-      return Describe(node_.Do(sql).changeset); }
+    return Describe(node_.Do(sql).changeset);
+  }
   TestNode node_{MustParse(kSchema, "[whole]\nmerge = \"row\"\n")};
 };
 
@@ -44,11 +45,10 @@ TEST_F(SqlTest, WhatHasNoNetEffectHasNoVersionAndIsNotLogged) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 'x')");
   for (const Transaction& nothing :
        {Tx({"UPDATE t SET a = 1"}), Tx({"UPDATE t SET a = 2", "UPDATE t SET a = 1"}),
-           Tx({"DELETE FROM t WHERE id = 'z'"}),
+        Tx({"DELETE FROM t WHERE id = 'z'"}),
         Tx({"INSERT INTO t VALUES ('z', 1, 1)", "DELETE FROM t WHERE id = 'z'"}),
-            Tx({"SELECT * FROM t"}),
-        Tx({"INSERT OR IGNORE INTO t VALUES ('k', 9, 9)"}),
-            Tx({"REPLACE INTO t VALUES ('k', 1, 'x')"}),
+        Tx({"SELECT * FROM t"}), Tx({"INSERT OR IGNORE INTO t VALUES ('k', 9, 9)"}),
+        Tx({"REPLACE INTO t VALUES ('k', 1, 'x')"}),
         Tx({"DELETE FROM t", "INSERT INTO t VALUES ('k', 1, 'x')"}),
         Tx({"UPDATE t SET id = 'q'", "UPDATE t SET id = 'k'"}),
         Tx({"INSERT INTO t VALUES ('k', 5, 5) ON CONFLICT DO NOTHING"}),
@@ -58,8 +58,8 @@ TEST_F(SqlTest, WhatHasNoNetEffectHasNoVersionAndIsNotLogged) {
     EXPECT_EQ(result->version, 0u) << nothing.statements[0].sql;
     EXPECT_EQ(result->actor, ActorId());
     EXPECT_EQ(result->changeset, nullptr);
-    EXPECT_TRUE(node_.effects.rows.empty()) << DescribeEffects(node_.effects,
-        node_.store->schema());
+    EXPECT_TRUE(node_.effects.rows.empty())
+        << DescribeEffects(node_.effects, node_.store->schema());
   }
   EXPECT_EQ(node_.store->last_seq(), 1u);
   EXPECT_EQ(node_.store->applied().Size(), 1u);
@@ -88,17 +88,16 @@ TEST_F(SqlTest, ReplaceOfAKeyThatIsTheRowidIsOneInsert) {
 TEST_F(SqlTest, UpsertSaysWhatItsUpdateChanged) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 'x')");
   EXPECT_EQ(Said({"INSERT INTO t VALUES ('k', 2, 'x') ON CONFLICT DO UPDATE SET a = excluded.a, b "
-      "= excluded.b"}),
+                  "= excluded.b"}),
             "t~('k') a=2");
 }
 
 TEST_F(SqlTest, AChangedKeyIsADeleteAndAnInsert) {
   node_.Do({"INSERT INTO t VALUES ('k', 1, 'x'), ('l', 2, 'y')",
-      "INSERT INTO n VALUES (1, 'a'), (2, 'b')",
-            "INSERT INTO p VALUES (5, 'x', 1)"});
+            "INSERT INTO n VALUES (1, 'a'), (2, 'b')", "INSERT INTO p VALUES (5, 'x', 1)"});
   EXPECT_EQ(Said({"UPDATE t SET id = 'm' WHERE id = 'k'"}), "t-('k'); t+('m') a=1 b='x'");
   EXPECT_EQ(Said({"UPDATE OR REPLACE t SET id = 'l' WHERE id = 'm'"}),
-      "t+('l') a=1 b='x'; t-('m')");
+            "t+('l') a=1 b='x'; t-('m')");
   EXPECT_EQ(Said({"UPDATE n SET id = 3 WHERE id = 1"}), "n-(1); n+(3) a='a'");
   EXPECT_EQ(Said({"UPDATE OR REPLACE n SET id = 2 WHERE id = 3"}), "n+(2) a='a'; n-(3)");
   EXPECT_EQ(Said({"UPDATE p SET y = 2"}), "p-(1|'x'); p+(2|'x') v=5");
@@ -107,15 +106,15 @@ TEST_F(SqlTest, AChangedKeyIsADeleteAndAnInsert) {
 TEST_F(SqlTest, KeysThatChangePlacesAreInsertedBoth) {
   node_.Do("INSERT INTO n VALUES (1, 'a'), (2, 'b')");
   EXPECT_EQ(Said({"UPDATE n SET id = -id", "UPDATE n SET id = 3 + id"}),
-      "n+(1) a='b'; n+(2) a='a'");
+            "n+(1) a='b'; n+(2) a='a'");
 }
 
 TEST_F(SqlTest, SeveralWritesToOneRowInOneTransactionAreOneWord) {
   EXPECT_EQ(Said({"INSERT INTO t (id) VALUES ('k')", "UPDATE t SET a = 1",
-      "UPDATE t SET a = 2, b = NULL"}),
+                  "UPDATE t SET a = 2, b = NULL"}),
             "t+('k') a=2 b=NULL");
   EXPECT_EQ(Said({"UPDATE t SET a = 3", "UPDATE t SET b = 'z'", "UPDATE t SET a = 2"}),
-      "t~('k') b='z'");
+            "t~('k') b='z'");
 }
 
 TEST_F(SqlTest, InsertFromSelectIsCapturedInEveryKindOfTable) {
@@ -138,7 +137,7 @@ TEST_F(SqlTest, ReturningAndJsonWorkInWrites) {
 TEST_F(SqlTest, NullsBlobsAndTextWithNulKeepTheirTypes) {
   const std::string bytes("a\0b", 3);
   const auto done = node_.TryWith("INSERT INTO t VALUES (?, ?, ?)",
-      {Value::Text(bytes), Value::Blob(bytes), Value::Null()});
+                                  {Value::Text(bytes), Value::Blob(bytes), Value::Null()});
   ASSERT_TRUE(done.ok());
   TestNode other(node_.options.schema);
   EXPECT_EQ(other.Merge(done->changeset), MergeState::kApplied);
@@ -179,7 +178,7 @@ TEST_F(SqlTest, ATableOfKeysOnlyTravels) {
 
 TEST_F(SqlTest, NamesThatNeedQuotesWork) {
   EXPECT_EQ(Said({R"(INSERT INTO "odd ""name" VALUES ('k', 'x', 'y'))"}),
-      R"(odd "name+('k') order='x' a"b='y')");
+            R"(odd "name+('k') order='x' a"b='y')");
   EXPECT_EQ(Said({R"(UPDATE "odd ""name" SET "a""b" = 'z')"}), R"(odd "name~('k') a"b='z')");
   node_.CrashAndOpen();
   EXPECT_EQ(node_.Rows(R"(SELECT * FROM "odd ""name")"), std::vector<std::string>{"'k'|'x'|'z'"});
@@ -188,38 +187,37 @@ TEST_F(SqlTest, NamesThatNeedQuotesWork) {
 TEST_F(SqlTest, RolledBackSavepointsLeaveNothing) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 'x')");
   EXPECT_EQ(Said({"SAVEPOINT one", "UPDATE t SET a = 5", "INSERT INTO t (id) VALUES ('gone')",
-      "ROLLBACK TO one",
-                  "UPDATE t SET b = 'y'", "RELEASE one"}),
+                  "ROLLBACK TO one", "UPDATE t SET b = 'y'", "RELEASE one"}),
             "t~('k') b='y'");
   // The DELETE stays, the INSERT was undone and a plain UPDATE remains of it.
   EXPECT_EQ(Said({"SAVEPOINT Two", "DELETE FROM t", "INSERT INTO t VALUES ('k', 9, 'y')",
-      "ROLLBACK TO tWO",
-                  "UPDATE t SET a = 9"}),
+                  "ROLLBACK TO tWO", "UPDATE t SET a = 9"}),
             "t~('k') a=9");
-  EXPECT_EQ(Said({"DELETE FROM t", "SAVEPOINT x", "INSERT INTO t VALUES ('k', 9, 'y')",
-      "ROLLBACK TO x"}), "t-('k')");
+  EXPECT_EQ(
+      Said({"DELETE FROM t", "SAVEPOINT x", "INSERT INTO t VALUES ('k', 9, 'y')", "ROLLBACK TO x"}),
+      "t-('k')");
 }
 
 TEST_F(SqlTest, NestedSavepointsUndoWhatIsInside) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 'x')");
-  EXPECT_EQ(Said({"SAVEPOINT a", "DELETE FROM t", "SAVEPOINT b",
-      "INSERT INTO t VALUES ('k', 2, 'x')", "RELEASE b",
-                  "ROLLBACK TO a", "UPDATE t SET a = 4"}),
-            "t~('k') a=4");
+  EXPECT_EQ(
+      Said({"SAVEPOINT a", "DELETE FROM t", "SAVEPOINT b", "INSERT INTO t VALUES ('k', 2, 'x')",
+            "RELEASE b", "ROLLBACK TO a", "UPDATE t SET a = 4"}),
+      "t~('k') a=4");
 }
 
 // ---- Groups -------------------------------------------------------------------------------------
 
 TEST_F(SqlTest, AFailingTransactionDoesNotDisturbTheOthersOfItsGroup) {
-  const auto results = node_.Run({Tx({"INSERT INTO t (id) VALUES ('a')"}),
-                                  Tx({"INSERT INTO t (id) VALUES ('b')",
-                                      "INSERT INTO t (id) VALUES ('a')"}),
-                                  Tx({"UPDATE t SET a = 1"}), Tx({"SELEC"}), Tx({})});
+  const auto results =
+      node_.Run({Tx({"INSERT INTO t (id) VALUES ('a')"}),
+                 Tx({"INSERT INTO t (id) VALUES ('b')", "INSERT INTO t (id) VALUES ('a')"}),
+                 Tx({"UPDATE t SET a = 1"}), Tx({"SELEC"}), Tx({})});
   EXPECT_EQ(Describe(results[0]->changeset), "t+('a') a=NULL b='d'");
   ASSERT_FALSE(results[1].ok());
   EXPECT_EQ(results[1].error().code, Errc::kFailedPrecondition);
   EXPECT_THAT(results[1].error().message,
-      ::testing::HasSubstr("statement 2: UNIQUE constraint failed: t.id"));
+              ::testing::HasSubstr("statement 2: UNIQUE constraint failed: t.id"));
   EXPECT_EQ(Describe(results[2]->changeset), "t~('a') a=1");
   EXPECT_EQ(results[3].error().code, Errc::kInvalidArgument);
   EXPECT_EQ(results[4].error().code, Errc::kInvalidArgument);
@@ -233,10 +231,10 @@ TEST_F(SqlTest, AFailingTransactionDoesNotDisturbTheOthersOfItsGroup) {
 
 TEST_F(SqlTest, OrRollbackEndsItsGroupAndTheOthersCommitAllTheSame) {
   node_.Do("INSERT INTO t VALUES ('k', 1, 'x')");
-  const auto results = node_.Run({Tx({"UPDATE t SET a = 2"}),
-      Tx({"INSERT OR ROLLBACK INTO t (id) VALUES ('k')"}),
-                                  Tx({"INSERT INTO t (id) VALUES ('l')"}),
-                                      Tx({"INSERT OR ROLLBACK INTO t (id) VALUES ('l')"})});
+  const auto results =
+      node_.Run({Tx({"UPDATE t SET a = 2"}), Tx({"INSERT OR ROLLBACK INTO t (id) VALUES ('k')"}),
+                 Tx({"INSERT INTO t (id) VALUES ('l')"}),
+                 Tx({"INSERT OR ROLLBACK INTO t (id) VALUES ('l')"})});
   EXPECT_TRUE(results[0].ok() && results[2].ok());
   EXPECT_FALSE(results[1].ok() || results[3].ok());
   EXPECT_EQ(results[0]->version, 2u);
@@ -244,7 +242,7 @@ TEST_F(SqlTest, OrRollbackEndsItsGroupAndTheOthersCommitAllTheSame) {
   EXPECT_EQ(node_.store->applied().Contiguous(node_.store->actor()), 3u);
   EXPECT_EQ(node_.Log().size(), 3u);
   EXPECT_EQ(node_.Rows("SELECT id, a FROM t ORDER BY id"),
-      (std::vector<std::string>{"'k'|2", "'l'|NULL"}));
+            (std::vector<std::string>{"'k'|2", "'l'|NULL"}));
 }
 
 TEST_F(SqlTest, ATransactionPastItsDeadlineFailsAlone) {
@@ -267,10 +265,10 @@ TEST_F(SqlTest, TooManyRowsAreRefusedHoweverTheyAreWritten) {
   node_.CloseAndOpen();
   const std::string many =
       "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 6) "
-                           "INSERT INTO n SELECT i, 1 FROM c";
+      "INSERT INTO n SELECT i, 1 FROM c";
   Transaction singly;
-  for (int i = 1; i <= 6; ++i) singly.statements.push_back({"INSERT INTO n VALUES (?, 1)",
-      {Value::Integer(i)}, {}});
+  for (int i = 1; i <= 6; ++i)
+    singly.statements.push_back({"INSERT INTO n VALUES (?, 1)", {Value::Integer(i)}, {}});
   for (const Transaction& transaction : {Tx({many}), singly}) {
     const auto result = node_.Run({transaction})[0];
     ASSERT_FALSE(result.ok());
@@ -286,12 +284,12 @@ TEST_F(SqlTest, OversizeStatementsTransactionsAndChangesetsAreRefused) {
   node_.options.limits.statements_max = 3;
   node_.options.limits.changeset.bytes_max = 1000;
   node_.CloseAndOpen();
-  EXPECT_EQ(node_.Try({"INSERT INTO t (id) VALUES ('" + std::string(300, 'x')
-      + "')"}).error().code, Errc::kResourceExhausted);
+  EXPECT_EQ(node_.Try({"INSERT INTO t (id) VALUES ('" + std::string(300, 'x') + "')"}).error().code,
+            Errc::kResourceExhausted);
   EXPECT_EQ(node_.Try({"SELECT 1", "SELECT 1", "SELECT 1", "SELECT 1"}).error().code,
-      Errc::kResourceExhausted);
-  const auto large = node_.TryWith("INSERT INTO t VALUES ('k', ?, 'x')",
-      {Value::Text(std::string(2000, 'x'))});
+            Errc::kResourceExhausted);
+  const auto large =
+      node_.TryWith("INSERT INTO t VALUES ('k', ?, 'x')", {Value::Text(std::string(2000, 'x'))});
   ASSERT_FALSE(large.ok());
   EXPECT_EQ(large.error().code, Errc::kResourceExhausted);
   EXPECT_EQ(node_.Do("INSERT INTO t (id) VALUES ('k')").version, 1u) << "versions stay contiguous";

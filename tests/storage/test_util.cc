@@ -12,8 +12,8 @@ namespace patina::storage {
 
 TempDir::TempDir() {
   struct stat info {};
-  std::string pattern = (::stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp")
-      + std::string("/patina-storage-XXXXXX");
+  std::string pattern = (::stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp") +
+                        std::string("/patina-storage-XXXXXX");
   EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
   path_ = pattern;
 }
@@ -30,7 +30,8 @@ Schema MustParse(std::string_view sql, std::string_view toml) {
 }
 
 SharedBytes Share(std::string bytes) {
-    return std::make_shared<const std::string>(std::move(bytes)); }
+  return std::make_shared<const std::string>(std::move(bytes));
+}
 
 Transaction Tx(std::initializer_list<std::string> sql) {
   Transaction transaction;
@@ -89,8 +90,9 @@ std::vector<Result<Committed>> TestNode::Run(const std::vector<Transaction>& gro
   return store->Execute(group, &effects);
 }
 
-Result<Committed> TestNode::Try(std::initializer_list<std::string> sql) { return Run({Tx(sql)})[0];
-    }
+Result<Committed> TestNode::Try(std::initializer_list<std::string> sql) {
+  return Run({Tx(sql)})[0];
+}
 
 Result<Committed> TestNode::TryWith(const std::string& sql, std::vector<crdt::Value> values) {
   Transaction transaction;
@@ -140,7 +142,7 @@ class Collect final : public RowSink {
 }  // namespace
 
 Status TestNode::Query(const std::string& sql, std::vector<std::string>* rows,
-    const QueryLimits& limits) {
+                       const QueryLimits& limits) {
   Collect collect(rows);
   return reader->Query({sql, {}, {}}, limits, collect);
 }
@@ -179,7 +181,7 @@ std::vector<SharedBytes> TestNode::Log() {
 }
 
 std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
-    size_t chunk_bytes) {
+                                        size_t chunk_bytes) {
   std::vector<std::string> chunks;
   EXPECT_TRUE(from.store->Checkpoint().ok());
   const Status begun = from.reader->BeginTransfer(from.store->schema(), receiver_applied);
@@ -217,12 +219,13 @@ std::string Describe(const SharedBytes& changeset) {
   crdt::RowOp row;
   while (*reader->NextTable(&table)) {
     while (*reader->NextRow(&row)) {
-      const char* sign = row.says == crdt::Says::kAlive ? "+" : row.says == crdt::Says::kDeleted ?
-          "-" : "~";
+      const char* sign = row.says == crdt::Says::kAlive     ? "+"
+                         : row.says == crdt::Says::kDeleted ? "-"
+                                                            : "~";
       text += (text.empty() ? "" : "; ") + std::string(table.name) + sign + DescribeKey(row.key);
       for (size_t i = 0; i < row.positions.size(); ++i) {
-        text += " " + std::string(table.columns[row.positions[i]].name) + "="
-            + row.values[i].ToString();
+        text += " " + std::string(table.columns[row.positions[i]].name) + "=" +
+                row.values[i].ToString();
       }
     }
   }
@@ -231,12 +234,12 @@ std::string Describe(const SharedBytes& changeset) {
 
 std::string DescribeEffects(const CommitEffects& effects, const Schema& schema) {
   std::vector<std::string> all;
-  auto row = [](const std::optional<std::string>& packed) { return packed ? DescribeKey(*packed)
-      : std::string("none"); };
+  auto row = [](const std::optional<std::string>& packed) {
+    return packed ? DescribeKey(*packed) : std::string("none");
+  };
   for (const RowEffect& effect : effects.rows) {
-    all.push_back(schema.tables[effect.table].name + DescribeKey(effect.key) + ": "
-        + row(effect.before) + " -> " +
-                  row(effect.after));
+    all.push_back(schema.tables[effect.table].name + DescribeKey(effect.key) + ": " +
+                  row(effect.before) + " -> " + row(effect.after));
   }
   std::sort(all.begin(), all.end());
   std::string text;
@@ -248,8 +251,8 @@ std::string DescribeEffects(const CommitEffects& effects, const Schema& schema) 
 
 OracleRow Join(const OracleRow& one, const OracleRow& other) {
   OracleRow joined;
-  const OracleRow& later = std::pair(one.exists, one.alive) < std::pair(other.exists, other.alive)
-      ? other : one;
+  const OracleRow& later =
+      std::pair(one.exists, one.alive) < std::pair(other.exists, other.alive) ? other : one;
   joined.exists = later.exists;
   joined.alive = later.alive;
   for (const OracleRow* row : {&one, &other}) {
@@ -271,7 +274,7 @@ OracleState Says(const SharedBytes& changeset) {
   auto reader = crdt::ChangesetReader::Open(*changeset);
   EXPECT_TRUE(reader.ok());
   const OracleStamp stamp{reader->header().time.bits, reader->header().id.actor,
-      reader->header().id.version};
+                          reader->header().id.version};
   crdt::TableChange table;
   crdt::RowOp op;
   while (*reader->NextTable(&table)) {
@@ -280,8 +283,8 @@ OracleState Says(const SharedBytes& changeset) {
       if (op.says != crdt::Says::kNothing) row.exists = stamp;
       row.alive = op.says == crdt::Says::kAlive;
       for (size_t i = 0; i < op.positions.size(); ++i) {
-        row.cells[std::string(table.columns[op.positions[i]].name)] =
-            {stamp, crdt::Value(op.values[i])};
+        row.cells[std::string(table.columns[op.positions[i]].name)] = {stamp,
+                                                                       crdt::Value(op.values[i])};
       }
     }
   }
@@ -299,8 +302,8 @@ std::vector<std::string> Visible(const OracleState& state, const Schema& schema)
     for (size_t i = 0; i < key.size(); ++i) values[table->key[i].name] = key[i];
     for (const Column& column : table->columns) {
       const auto cell = row.cells.find(column.name);
-      values[column.name] = cell == row.cells.end() ? column.default_value.view()
-          : cell->second.second.view();
+      values[column.name] =
+          cell == row.cells.end() ? column.default_value.view() : cell->second.second.view();
     }
     std::vector<crdt::ValueView> sorted;
     for (const auto& [column, value] : values) sorted.push_back(value);
@@ -313,10 +316,10 @@ std::vector<std::string> Visible(const OracleState& state, const Schema& schema)
 namespace {
 
 std::string CellLine(const std::string& table, std::string_view key, const std::string& column,
-    const std::string& value,
-                     uint64_t time, const ActorId& actor, uint64_t version) {
+                     const std::string& value, uint64_t time, const ActorId& actor,
+                     uint64_t version) {
   return StrCat(table, DescribeKey(key), " ", column, " ", value, " ", time, " ", actor.ToString(),
-      " ", version);
+                " ", version);
 }
 
 }  // namespace
@@ -327,12 +330,11 @@ std::vector<std::string> LiveCells(const OracleState& state, const Schema& schem
     const Table* table = schema.Find(name.first);
     if (!row.alive || table == nullptr) continue;
     all.push_back(CellLine(name.first, name.second, "", "alive", row.exists.time, row.exists.actor,
-        row.exists.version));
+                           row.exists.version));
     for (const auto& [column, cell] : row.cells) {
       if (!table->FindColumn(column)) continue;
       all.push_back(CellLine(name.first, name.second, column, cell.second.ToString(),
-          cell.first.time, cell.first.actor,
-                             cell.first.version));
+                             cell.first.time, cell.first.actor, cell.first.version));
     }
   }
   std::sort(all.begin(), all.end());
@@ -350,7 +352,7 @@ std::vector<std::string> LiveCells(TestNode& node, const OracleState& keys_of) {
       if (row.key != name.second) continue;
       for (const RowDigest::Cell& cell : row.cells) {
         all.push_back(CellLine(name.first, row.key, cell.column, cell.value, cell.time.bits,
-            cell.actor, cell.version));
+                               cell.actor, cell.version));
       }
     }
   }

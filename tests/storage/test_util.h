@@ -88,8 +88,8 @@ class TestNode {
 
   /// Rows of a query, values as for people, joined by "|".
   std::vector<std::string> Rows(const std::string& sql);
-  Status Query(const std::string& sql, std::vector<std::string>* rows, const QueryLimits& limits =
-      {});
+  Status Query(const std::string& sql, std::vector<std::string>* rows,
+               const QueryLimits& limits = {});
   /// All rows of all tables, ordered.
   std::vector<std::string> Dump();
   /// What the stores of two nodes that applied the same must have in common.
@@ -102,12 +102,12 @@ class TestNode {
   StoreOptions options;
   std::unique_ptr<Store> store;
   std::unique_ptr<Reader> reader;
-  CommitEffects effects;   // of the last call
+  CommitEffects effects;  // of the last call
 };
 
 /// Takes a transfer from one node to the other, through the sender's reader.
 std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
-    size_t chunk_bytes);
+                                        size_t chunk_bytes);
 Status TakeTransfer(TestNode& to, const std::vector<std::string>& chunks, uint64_t number = 1);
 
 /// "t+('k') a=1 b=NULL; t-('k'); t~('k') b=2": inserted, deleted, updated.

@@ -32,7 +32,7 @@ class TransferTest : public ::testing::Test {
     }
     Write(from_, {"UPDATE t SET a = 'updated' WHERE a < 5", "UPDATE p SET v = NULL WHERE v > 15"});
     Write(from_, {"DELETE FROM t WHERE a = 7", "DELETE FROM p WHERE v = 7",
-        "INSERT INTO c VALUES (1, 4)"});
+                  "INSERT INTO c VALUES (1, 4)"});
   }
   void ExpectEqual() {
     EXPECT_EQ(to_.Dump(), from_.Dump());
@@ -79,7 +79,7 @@ TEST_F(TransferTest, ANodeThatIsBehindGetsOnlyWhatItLacks) {
 TEST_F(TransferTest, DivergedNodesBecomeEqualByATransferEachWay) {
   Fill();
   Write(to_, {"INSERT INTO t VALUES ('k1', 'mine', 'mine'), ('own', 'mine', 'mine')",
-      "INSERT INTO p VALUES (9, 'k2', 1)"});
+              "INSERT INTO p VALUES (9, 'k2', 1)"});
   to_.clock.SetWallMs(now_);
   ASSERT_TRUE(TakeTransfer(to_, TransferChunks(from_, to_.store->applied(), 64)).ok());
   ASSERT_TRUE(TakeTransfer(from_, TransferChunks(to_, from_.store->applied(), 64)).ok());
@@ -88,8 +88,8 @@ TEST_F(TransferTest, DivergedNodesBecomeEqualByATransferEachWay) {
 }
 
 TEST_F(TransferTest, TombstonesAndLateCellsTravel) {
-  const Committed first = Write(from_, {"INSERT INTO t VALUES ('k', 'x', 1)",
-      "INSERT INTO p VALUES (1, 'k', 1)"});
+  const Committed first =
+      Write(from_, {"INSERT INTO t VALUES ('k', 'x', 1)", "INSERT INTO p VALUES (1, 'k', 1)"});
   third_.Merge(first.changeset);
   const Committed gone = Write(from_, {"DELETE FROM t", "DELETE FROM p"});
   const Committed again = Write(third_, {"UPDATE t SET a = 2"});
@@ -104,8 +104,9 @@ TEST_F(TransferTest, TombstonesAndLateCellsTravel) {
   // A life between the DELETE and the late cells, written by a node that had not heard of them.
   TestNode fourth(schema_);
   fourth.clock.SetWallMs(gone.time.ms() + 5);
-  const SharedBytes life = fourth.Do({"INSERT INTO t VALUES ('k', 'y', 0)",
-      "INSERT INTO p VALUES (0, 'k', 1)"}).changeset;
+  const SharedBytes life =
+      fourth.Do({"INSERT INTO t VALUES ('k', 'y', 0)", "INSERT INTO p VALUES (0, 'k', 1)"})
+          .changeset;
   to_.Merge(life);
   from_.Merge(life);
   EXPECT_EQ(to_.Rows("SELECT * FROM t"), std::vector<std::string>{"'k'|'y'|3"});
@@ -151,11 +152,12 @@ TEST_F(TransferTest, ParkedChangesThatATransferBringsAreParkedNoMore) {
 }
 
 TEST_F(TransferTest, ChecksAreIgnoredInTransfersAndEnforcedAfter) {
-  TestNode loose(MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, clock TEXT, a);"
-                           "CREATE TABLE p (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY "
-                               "(y, x)) WITHOUT ROWID;"
-                           "CREATE TABLE c (id INTEGER PRIMARY KEY, lo INTEGER NOT NULL DEFAULT "
-                               "0);"));
+  TestNode loose(
+      MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, clock TEXT, a);"
+                "CREATE TABLE p (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY "
+                "(y, x)) WITHOUT ROWID;"
+                "CREATE TABLE c (id INTEGER PRIMARY KEY, lo INTEGER NOT NULL DEFAULT "
+                "0);"));
   loose.Do("INSERT INTO c VALUES (1, 99)");
   ASSERT_TRUE(TakeTransfer(to_, TransferChunks(loose, {}, 100)).ok());
   EXPECT_EQ(to_.Rows("SELECT lo FROM c"), std::vector<std::string>{"99"});
@@ -165,7 +167,7 @@ TEST_F(TransferTest, ChecksAreIgnoredInTransfersAndEnforcedAfter) {
 TEST_F(TransferTest, BetweenDifferentSchemasNothingIsTaken) {
   Fill();
   TestNode other(MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, clock TEXT, a, b)"),
-      now_);
+                 now_);
   const Status status = TakeTransfer(other, TransferChunks(from_, {}, 1000));
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().code, Errc::kFailedPrecondition);
@@ -196,7 +198,7 @@ TEST_F(TransferTest, BrokenBytesAreRefusedWholeOrUnderstoodWhole) {
   Fill();
   to_.clock.SetWallMs(now_);
   Write(to_, {"INSERT INTO t VALUES ('k1', 'mine', 'mine')", "DELETE FROM t",
-      "INSERT INTO p VALUES (1, 'k1', 1)"});
+              "INSERT INTO p VALUES (1, 'k1', 1)"});
   ASSERT_TRUE(to_.store->Checkpoint().ok());
   const auto chunks = TransferChunks(from_, {}, 300);
   Rng rng(5);
@@ -215,8 +217,8 @@ TEST_F(TransferTest, BrokenBytesAreRefusedWholeOrUnderstoodWhole) {
     const Digest128 applied = to_.store->applied().digest();
     if (TakeTransfer(to_, bad, 9).ok()) {  // a flipped letter of a value cannot be told
       to_.store.reset();
-      for (const char* tail : {"", "-wal", "-shm"}) (void)::remove((to_.options.path
-          + tail).c_str());
+      for (const char* tail : {"", "-wal", "-shm"})
+        (void)::remove((to_.options.path + tail).c_str());
       to_.Open();
       continue;
     }

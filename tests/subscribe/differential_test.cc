@@ -85,18 +85,23 @@ class SqlWriter {
   }
 
   std::string Literal() {
-    static constexpr std::array kLiterals = {
-        "NULL", "0",   "1",   "2",   "3",    "-1",  "1.0", "0.5",
-        "'a'",  "'b'", "'A'", "'ab'", "''",  "'1'", "x'61'", "1e3"};
+    static constexpr std::array kLiterals = {"NULL", "0",   "1",     "2",   "3",   "-1",
+                                             "1.0",  "0.5", "'a'",   "'b'", "'A'", "'ab'",
+                                             "''",   "'1'", "x'61'", "1e3"};
     return kLiterals[rng_.Below(kLiterals.size())];
   }
   crdt::Value ParameterValue() {
     switch (rng_.Below(6)) {
-      case 0: return crdt::Value::Null();
-      case 1: return crdt::Value::Real(1.0);
-      case 2: return crdt::Value::Text(rng_.Chance(0.5) ? "a" : "A");
-      case 3: return crdt::Value::Text(rng_.Chance(0.5) ? "b" : "1");
-      default: return crdt::Value::Integer(rng_.Between(0, 3));
+      case 0:
+        return crdt::Value::Null();
+      case 1:
+        return crdt::Value::Real(1.0);
+      case 2:
+        return crdt::Value::Text(rng_.Chance(0.5) ? "a" : "A");
+      case 3:
+        return crdt::Value::Text(rng_.Chance(0.5) ? "b" : "1");
+      default:
+        return crdt::Value::Integer(rng_.Between(0, 3));
     }
   }
   std::string LiteralOrParameter(bool parameters) {
@@ -116,28 +121,36 @@ class SqlWriter {
   std::string Expression(const RandomTable& table, const std::string& prefix) {
     const std::string column = prefix + AnyColumn(table);
     switch (rng_.Below(9)) {
-      case 0: return StrCat(column, " || 'x'");
-      case 1: return StrCat("coalesce(", column, ", ", Literal(), ")");
+      case 0:
+        return StrCat(column, " || 'x'");
+      case 1:
+        return StrCat("coalesce(", column, ", ", Literal(), ")");
       case 2:
         return StrCat("CASE WHEN ", Condition(table, prefix, 0), " THEN 1 ELSE ", column, " END");
-      case 3: return StrCat("typeof(", column, ")");
-      case 4: return StrCat(column, " + 1 AS plus");
-      case 5: return StrCat("length(", column, ")");
-      default: return column;
+      case 3:
+        return StrCat("typeof(", column, ")");
+      case 4:
+        return StrCat(column, " + 1 AS plus");
+      case 5:
+        return StrCat("length(", column, ")");
+      default:
+        return column;
     }
   }
 
   std::string Equality(const RandomTable& table, const std::string& prefix) {
-    return StrCat(prefix, AnyColumn(table), rng_.Chance(0.8) ? " = " : " == ",
-                  LiteralOrParameter(in_query_));
+    return StrCat(prefix, AnyColumn(table),
+                  rng_.Chance(0.8) ? " = " : " == ", LiteralOrParameter(in_query_));
   }
 
   std::string Condition(const RandomTable& table, const std::string& prefix, int depth) {
     const std::string column = prefix + AnyColumn(table);
     const auto other = [&] { return LiteralOrParameter(in_query_); };
     switch (rng_.Below(depth > 0 ? 15 : 10)) {
-      case 0: return StrCat(column, " IS ", rng_.Chance(0.5) ? "NULL" : "NOT NULL");
-      case 1: return StrCat(column, " LIKE ", rng_.Chance(0.5) ? "'a%'" : "'%B'");
+      case 0:
+        return StrCat(column, " IS ", rng_.Chance(0.5) ? "NULL" : "NOT NULL");
+      case 1:
+        return StrCat(column, " LIKE ", rng_.Chance(0.5) ? "'a%'" : "'%B'");
       case 2: {
         std::string sql = StrCat(column, rng_.Chance(0.3) ? " NOT IN (" : " IN (", other());
         return StrCat(sql, ", ", other(), ")");
@@ -146,16 +159,25 @@ class SqlWriter {
         std::string sql = StrCat(column, " BETWEEN ", other());
         return StrCat(sql, " AND ", other());
       }
-      case 4: return StrCat(column, rng_.Chance(0.5) ? " < " : " >= ", other());
-      case 5: return StrCat(column, " <> ", other());
-      case 6: return StrCat(column, " = ", prefix, AnyColumn(table));
-      case 7: return StrCat(column, " = ", other(), " COLLATE NOCASE");
+      case 4:
+        return StrCat(column, rng_.Chance(0.5) ? " < " : " >= ", other());
+      case 5:
+        return StrCat(column, " <> ", other());
+      case 6:
+        return StrCat(column, " = ", prefix, AnyColumn(table));
+      case 7:
+        return StrCat(column, " = ", other(), " COLLATE NOCASE");
       case 8:
-      case 9: return Equality(table, prefix);
-      case 10: return StrCat("NOT ", Condition(table, prefix, depth - 1));
-      case 11: return StrCat("(", Both(table, prefix, depth, " OR "), ")");
-      case 12: return Both(table, prefix, depth, " OR ");
-      default: return Both(table, prefix, depth, " AND ");
+      case 9:
+        return Equality(table, prefix);
+      case 10:
+        return StrCat("NOT ", Condition(table, prefix, depth - 1));
+      case 11:
+        return StrCat("(", Both(table, prefix, depth, " OR "), ")");
+      case 12:
+        return Both(table, prefix, depth, " OR ");
+      default:
+        return Both(table, prefix, depth, " AND ");
     }
   }
   std::string Both(const RandomTable& table, const std::string& prefix, int depth,
@@ -172,7 +194,9 @@ class SqlWriter {
     if (list.empty() && rng_.Chance(0.5)) sql += ", " + Expression(table, prefix);
     sql += StrCat(rng_.Chance(0.1) ? "\n-- FROM nowhere\nFROM " : " FROM ",
                   rng_.Chance(0.1) ? "main." : "", table.name,
-                  alias.empty() ? "" : rng_.Chance(0.5) ? " AS x" : " x");
+                  alias.empty()      ? ""
+                  : rng_.Chance(0.5) ? " AS x"
+                                     : " x");
     if (rng_.Chance(0.4)) {
       sql += " WHERE " + Equality(table, prefix);
       return sql + Rest(table, prefix);
@@ -188,8 +212,8 @@ class SqlWriter {
   std::string Join(const RandomTable& a, const RandomTable& b) {
     static constexpr std::array kJoins = {" JOIN ", " LEFT JOIN ", " CROSS JOIN ", " RIGHT JOIN ",
                                           " FULL OUTER JOIN "};
-    std::string sql = rng_.Chance(0.3) ? "SELECT *" : "SELECT x." + AnyColumn(a) + ", " +
-                                                          Expression(b, "y.");
+    std::string sql =
+        rng_.Chance(0.3) ? "SELECT *" : "SELECT x." + AnyColumn(a) + ", " + Expression(b, "y.");
     if (rng_.Chance(0.2)) {
       sql += StrCat(" FROM ", a.name, " x, ", b.name, " AS y");
     } else {
@@ -204,28 +228,41 @@ class SqlWriter {
     const RandomTable& a = tables_[rng_.Below(tables_.size())];
     const RandomTable& b = tables_[rng_.Below(tables_.size())];
     switch (rng_.Below(20)) {
-      case 0: return Join(a, b);
-      case 1: return Join(a, b);
-      case 2: return SingleTable(a, "count(*), max(" + AnyColumn(a) + ")");
-      case 3: return StrCat("SELECT ", a.keys[0], ", count(*) FROM ", a.name, " GROUP BY 1");
-      case 4: return SingleTable(a, "DISTINCT " + AnyColumn(a));
-      case 5: return SingleTable(a, "*") + " ORDER BY 1";
-      case 6: return StrCat("SELECT * FROM ", a.name, " ORDER BY ", AnyColumn(a), ", ", a.keys[0],
-                            ", ", a.keys.back(), " LIMIT 2");
+      case 0:
+        return Join(a, b);
+      case 1:
+        return Join(a, b);
+      case 2:
+        return SingleTable(a, "count(*), max(" + AnyColumn(a) + ")");
+      case 3:
+        return StrCat("SELECT ", a.keys[0], ", count(*) FROM ", a.name, " GROUP BY 1");
+      case 4:
+        return SingleTable(a, "DISTINCT " + AnyColumn(a));
+      case 5:
+        return SingleTable(a, "*") + " ORDER BY 1";
+      case 6:
+        return StrCat("SELECT * FROM ", a.name, " ORDER BY ", AnyColumn(a), ", ", a.keys[0], ", ",
+                      a.keys.back(), " LIMIT 2");
       case 7: {
         std::string left = SingleTable(a, AnyColumn(a));
         return StrCat(left, rng_.Chance(0.5) ? " UNION " : " UNION ALL ",
                       SingleTable(b, AnyColumn(b)));
       }
-      case 8: return StrCat("SELECT * FROM ", a.name, " WHERE ", AnyColumn(a), " IN (SELECT ",
-                            AnyColumn(b), " FROM ", b.name, ")");
-      case 9: return StrCat("SELECT k0 FROM ", a.name, " AS o WHERE EXISTS (SELECT 1 FROM ", b.name,
-                            " WHERE k0 = o.", AnyColumn(a), ")");
-      case 10: return StrCat("WITH c AS (SELECT ", AnyColumn(a), " FROM ", a.name,
-                             ") SELECT count(*) FROM c");
-      case 11: return StrCat("SELECT (SELECT count(*) FROM ", a.name, ")");
-      case 12: return SingleTable(a, "*") + " ; ";
-      default: return SingleTable(a, "");
+      case 8:
+        return StrCat("SELECT * FROM ", a.name, " WHERE ", AnyColumn(a), " IN (SELECT ",
+                      AnyColumn(b), " FROM ", b.name, ")");
+      case 9:
+        return StrCat("SELECT k0 FROM ", a.name, " AS o WHERE EXISTS (SELECT 1 FROM ", b.name,
+                      " WHERE k0 = o.", AnyColumn(a), ")");
+      case 10:
+        return StrCat("WITH c AS (SELECT ", AnyColumn(a), " FROM ", a.name,
+                      ") SELECT count(*) FROM c");
+      case 11:
+        return StrCat("SELECT (SELECT count(*) FROM ", a.name, ")");
+      case 12:
+        return SingleTable(a, "*") + " ; ";
+      default:
+        return SingleTable(a, "");
     }
   }
 

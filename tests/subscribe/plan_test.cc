@@ -43,10 +43,11 @@ TEST(SqlTokensTest, TrimTakesSpaceAndSemicolons) {
 class PlanTest : public testing::Test {
  protected:
   PlanTest()
-      : store("CREATE TABLE t (k TEXT NOT NULL PRIMARY KEY, a TEXT, i INTEGER, r REAL, b BLOB);"
-              "CREATE TABLE u (k1 INTEGER NOT NULL, k2 TEXT NOT NULL, v TEXT, "
-              "PRIMARY KEY (k2, k1));"
-              "CREATE TABLE n (k TEXT NOT NULL PRIMARY KEY, a TEXT COLLATE NOCASE);") {}
+      : store(
+            "CREATE TABLE t (k TEXT NOT NULL PRIMARY KEY, a TEXT, i INTEGER, r REAL, b BLOB);"
+            "CREATE TABLE u (k1 INTEGER NOT NULL, k2 TEXT NOT NULL, v TEXT, "
+            "PRIMARY KEY (k2, k1));"
+            "CREATE TABLE n (k TEXT NOT NULL PRIMARY KEY, a TEXT COLLATE NOCASE);") {}
   Plan PlanOf(const storage::Statement& statement) {
     const auto reads = store.reader().Analyze(statement);
     EXPECT_TRUE(reads.ok()) << statement.sql << ": " << (reads.ok() ? "" : reads.error().message);
@@ -71,18 +72,26 @@ TEST_F(PlanTest, SimpleSelectsAreIncremental) {
 }
 
 TEST_F(PlanTest, OthersAreRunAnew) {
-  for (const char* sql :
-       {"SELECT DISTINCT a FROM t", "SELECT count(*) FROM t", "SELECT max(a) FROM t",
-        "SELECT a FROM t GROUP BY a", "SELECT a FROM t LIMIT 1",
-        "SELECT a FROM t UNION SELECT v FROM u",
-        "SELECT a FROM t WHERE k IN (SELECT v FROM u)", "SELECT (SELECT max(v) FROM u) FROM t",
-        "SELECT row_number() OVER (ORDER BY k) FROM t",
-        "WITH x AS (SELECT a FROM t) SELECT * FROM x",
-        "SELECT rowid FROM t", "SELECT \"oid\" FROM t", "SELECT * FROM (SELECT a FROM t)",
-        "SELECT 1",
-        "SELECT k FROM t WHERE EXISTS (SELECT 1 FROM u)", "VALUES (1)",
-        "SELECT sum(i) FILTER (WHERE i > 0) FROM t", "SELECT group_concat(a) FROM t",
-        "SELECT k FROM t NOT INDEXED", "SELECT min(i, 3) FROM t"}) {
+  for (const char* sql : {"SELECT DISTINCT a FROM t",
+                          "SELECT count(*) FROM t",
+                          "SELECT max(a) FROM t",
+                          "SELECT a FROM t GROUP BY a",
+                          "SELECT a FROM t LIMIT 1",
+                          "SELECT a FROM t UNION SELECT v FROM u",
+                          "SELECT a FROM t WHERE k IN (SELECT v FROM u)",
+                          "SELECT (SELECT max(v) FROM u) FROM t",
+                          "SELECT row_number() OVER (ORDER BY k) FROM t",
+                          "WITH x AS (SELECT a FROM t) SELECT * FROM x",
+                          "SELECT rowid FROM t",
+                          "SELECT \"oid\" FROM t",
+                          "SELECT * FROM (SELECT a FROM t)",
+                          "SELECT 1",
+                          "SELECT k FROM t WHERE EXISTS (SELECT 1 FROM u)",
+                          "VALUES (1)",
+                          "SELECT sum(i) FILTER (WHERE i > 0) FROM t",
+                          "SELECT group_concat(a) FROM t",
+                          "SELECT k FROM t NOT INDEXED",
+                          "SELECT min(i, 3) FROM t"}) {
     const Plan plan = PlanOf(Sql(sql));
     EXPECT_FALSE(plan.incremental) << sql;
     EXPECT_EQ(plan.key_columns, 0u) << sql;
@@ -115,20 +124,22 @@ TEST_F(PlanTest, EqualitiesThatMeanEqualBytesAreIndexed) {
   EXPECT_EQ(equality("SELECT * FROM t WHERE i > 1 AND t.a == ?", {crdt::Value::Text("y")}),
             "1='y'");
   EXPECT_EQ(equality("SELECT * FROM t WHERE a = ? AND k = ? ORDER BY i",
-                     {crdt::Value::Text("y"), crdt::Value::Text("z")}), "0='z'");
+                     {crdt::Value::Text("y"), crdt::Value::Text("z")}),
+            "0='z'");
   EXPECT_EQ(equality("SELECT * FROM t WHERE i = ?2 AND r > ?1",
-                     {crdt::Value::Integer(1), crdt::Value::Integer(2)}), "2=2");
+                     {crdt::Value::Integer(1), crdt::Value::Integer(2)}),
+            "2=2");
   EXPECT_EQ(equality("SELECT * FROM t WHERE (i = 1 OR a = 'y') AND a = 'x'"), "1='x'");
   for (const char* sql :
        {"SELECT * FROM t WHERE a = 'x' OR i = 1", "SELECT * FROM t WHERE NOT a = 'x'",
         "SELECT * FROM t WHERE a = 'x' COLLATE NOCASE", "SELECT * FROM t WHERE a = 'x' || k",
         "SELECT * FROM t WHERE i BETWEEN 0 AND a = 'x'", "SELECT * FROM t WHERE a = 1",
         "SELECT * FROM t WHERE i = '1'", "SELECT * FROM t WHERE r = 1",
-        "SELECT * FROM t WHERE b = 'x'",
-        "SELECT * FROM t WHERE i = 1.0", "SELECT * FROM t WHERE i = 9223372036854775807",
-        "SELECT * FROM t WHERE a = NULL", "SELECT * FROM t WHERE 'x' || a = 'x'",
-        "SELECT * FROM t WHERE a = 'x' IS NULL", "SELECT * FROM n WHERE a = 'x'",
-        "SELECT * FROM t WHERE a = k", "SELECT a = 'x' FROM t", "SELECT * FROM t WHERE i = -1",
+        "SELECT * FROM t WHERE b = 'x'", "SELECT * FROM t WHERE i = 1.0",
+        "SELECT * FROM t WHERE i = 9223372036854775807", "SELECT * FROM t WHERE a = NULL",
+        "SELECT * FROM t WHERE 'x' || a = 'x'", "SELECT * FROM t WHERE a = 'x' IS NULL",
+        "SELECT * FROM n WHERE a = 'x'", "SELECT * FROM t WHERE a = k", "SELECT a = 'x' FROM t",
+        "SELECT * FROM t WHERE i = -1",
         "SELECT * FROM t WHERE CASE WHEN i AND a = 'x' AND i THEN 1 END"}) {
     EXPECT_EQ(equality(sql), "none") << sql;
   }

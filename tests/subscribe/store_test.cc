@@ -70,8 +70,8 @@ class Node {
     for (const auto& [statement, folder] : queries) {
       EXPECT_EQ(folder->last_error, "");
       const auto want = Answer(*reader, statement);
-      EXPECT_EQ(folder->Rows(), want) << statement.sql << "\nhave " << Show(folder->Rows())
-                                      << "\nwant " << Show(want);
+      EXPECT_EQ(folder->Rows(), want)
+          << statement.sql << "\nhave " << Show(folder->Rows()) << "\nwant " << Show(want);
     }
   }
 
@@ -90,13 +90,18 @@ std::string RandomWrite(Rng& rng) {
   const std::string id = StrCat("'m", rng.Below(6), "'");
   const uint64_t number = rng.Below(4);
   switch (rng.Below(8)) {
-    case 0: return StrCat("DELETE FROM machines WHERE id = ", id);
-    case 1: return StrCat("UPDATE machines SET cpu = ", number, " WHERE app = ", app);
-    case 2: return StrCat("UPDATE machines SET load = ", number, " WHERE id = ", id);
-    case 3: return StrCat("DELETE FROM places WHERE zone = ", number);
+    case 0:
+      return StrCat("DELETE FROM machines WHERE id = ", id);
+    case 1:
+      return StrCat("UPDATE machines SET cpu = ", number, " WHERE app = ", app);
+    case 2:
+      return StrCat("UPDATE machines SET load = ", number, " WHERE id = ", id);
+    case 3:
+      return StrCat("DELETE FROM places WHERE zone = ", number);
     case 4:
       return StrCat("INSERT OR REPLACE INTO places VALUES (", number, ", ", id, ", ", app, ")");
-    case 5: return StrCat("UPDATE machines SET id = ", id, " WHERE cpu = ", number);
+    case 5:
+      return StrCat("UPDATE machines SET id = ", id, " WHERE cpu = ", number);
     default:
       return StrCat("INSERT OR REPLACE INTO machines VALUES (", id, ", ", app, ", ", number,
                     ", 0.5)");

@@ -45,9 +45,10 @@ ModelStore::ModelStore(const std::string& schema_sql)
     : schema_(Must(storage::ParseSchema(schema_sql))) {
   const std::string path = folder_.path() + "/model.db";
   db_ = Must(storage::Db::Open(path, storage::Db::Mode::kReadWriteCreate));
-  Must(db_->Exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"
-                 "CREATE TABLE __patina_log (seq INTEGER PRIMARY KEY);"
-                 "CREATE TABLE __patina_state (name TEXT PRIMARY KEY, value)"));
+  Must(
+      db_->Exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"
+                "CREATE TABLE __patina_log (seq INTEGER PRIMARY KEY);"
+                "CREATE TABLE __patina_state (name TEXT PRIMARY KEY, value)"));
   for (const auto& table : schema_.tables) Must(db_->Exec(table.create_sql));
   reader_ = Must(storage::Reader::Open(path));
   wanted.assign(schema_.tables.size(), false);

@@ -80,10 +80,10 @@ class Folder final : public Subscriber {
 
   std::map<uint64_t, std::string> rows;  // by row id
   std::vector<std::string> columns;
-  std::vector<Event> changes;            // inserts, updates, deletes, all
+  std::vector<Event> changes;  // inserts, updates, deletes, all
   std::string last_reset, last_error;
-  uint64_t position = 0;                 // newest change number heard of
-  bool complete = false;                 // between snapshots
+  uint64_t position = 0;  // newest change number heard of
+  bool complete = false;  // between snapshots
 
  private:
   void OnEvent(const Event& event);
