@@ -104,8 +104,8 @@ class Agent::Impl {
     if (stopped_.exchange(true)) return;
     RequestStop();
     if (watchdog_.joinable()) watchdog_.join();
+    if (verifier_) verifier_->Stop();  // calls that wait for it end, and with them the API
     if (api_) api_->Stop();
-    if (verifier_) verifier_->Stop();
     if (subscriptions_) subscriptions_->Stop();
     if (net_) net_->Stop();
     if (readers_) readers_->Stop();
@@ -184,6 +184,7 @@ class Agent::Impl {
     listeners.on_local_commit = [net](auto changes) { net->OnLocalCommit(std::move(changes)); };
     listeners.on_persisted = [net](auto ids) { net->OnPersisted(std::move(ids)); };
     listeners.on_persist_failed = [net](auto ids) { net->OnPersistFailed(std::move(ids)); };
+    listeners.on_parked = [net](auto ids) { net->OnParked(std::move(ids)); };
     listeners.on_staged = [net](uint64_t transfer, uint64_t number, Status status) {
       net->OnStaged(transfer, number, std::move(status));
     };

@@ -227,6 +227,12 @@ void Net::OnTransferMerged(uint64_t transfer, Result<crdt::VersionSet> received)
   });
 }
 
+void Net::OnParked(std::vector<ChangeId> ids) {
+  impl_->Post([core = &impl_->core(), ids = std::move(ids)]() mutable {
+    core->Node().SetParked(std::move(ids));
+  });
+}
+
 void Net::OnActor(ActorId actor) {
   impl_->Post(
       [core = &impl_->core(), actor] { core->Node().SetActor(actor, core->now(), core->out()); });

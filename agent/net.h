@@ -58,6 +58,7 @@ class Net {
   void OnPersistFailed(std::vector<ChangeId> ids);
   void OnStaged(uint64_t transfer, uint64_t number, Status status);
   void OnTransferMerged(uint64_t transfer, Result<crdt::VersionSet> received);
+  void OnParked(std::vector<ChangeId> ids);
   void OnActor(ActorId actor);
   void OnSchema(uint64_t schema_hash);
 

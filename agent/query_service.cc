@@ -22,6 +22,9 @@ constexpr size_t kBatchBytesMax = 64u << 10;
 constexpr size_t kBufferBytesMax = 4u << 20;  // of answers waiting for one client
 constexpr auto kStallMax = std::chrono::seconds(5);
 constexpr auto kDefaultDeadline = std::chrono::seconds(60);
+/// A query holds one of few readers and a snapshot, which keeps the write-ahead log from being
+/// reused.
+constexpr auto kDeadlineMax = std::chrono::minutes(5);
 
 size_t BytesOf(const std::vector<crdt::ValueView>& values) {
   size_t bytes = 2;
@@ -116,7 +119,8 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
     ASSIGN_OR_RETURN(statement_, ToStatement(request.statement()));
     limits_.deadline = kDefaultDeadline;
     if (request.deadline_ms() > 0)
-      limits_.deadline = std::chrono::milliseconds(request.deadline_ms());
+      limits_.deadline =
+          std::min<Duration>(std::chrono::milliseconds(request.deadline_ms()), kDeadlineMax);
     if (request.rows_max() > 0) limits_.rows_max = request.rows_max();
     limits_.cancelled = &cancelled_;
     const auto task = std::make_shared<Task>(self_);

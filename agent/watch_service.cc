@@ -235,7 +235,10 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchResponse>,
   }
 
   void RetrySoon() {
-    alarm_.Set(std::chrono::system_clock::now() + kRetry, [call = shared_from_this()](bool) {
+    alarm_.Set(std::chrono::system_clock::now() + kRetry, [weak = weak_from_this()](bool) {
+      // Weak: the alarm is a part of the call, and keeps its callback.
+      const auto call = weak.lock();
+      if (call == nullptr) return;
       const std::lock_guard lock(call->mutex_);
       call->busy_ = false;
       call->look_ = true;

@@ -126,16 +126,20 @@ class Writer::Impl {
     auto results = store_->Execute(transactions, &effects);
     NoteCommit(before);
     groups_.fetch_add(1, std::memory_order_relaxed);
-    queue_.DoneLocal(count, bytes);
-    TellCommitted(std::move(results), std::move(dones));
+    // What did not fit the group's time comes first in the next.
+    for (size_t i = count; i > results.size(); --i) {
+      bytes -= WriterQueue::BytesOf(transactions[i - 1]);
+      batch_.locals.push_front({std::move(transactions[i - 1]), std::move(dones[i - 1])});
+    }
+    queue_.DoneLocal(results.size(), bytes);
+    TellNetwork(results);
     TellEffects(std::move(effects));
+    for (size_t i = 0; i < results.size(); ++i) dones[i](std::move(results[i]));
     CheckBroken();
   }
 
-  /// The network first (a hand-over, and others wait for it), then the clients.
-  void TellCommitted(std::vector<Result<storage::Committed>> results,
-                     std::vector<ExecuteDone> dones) {
-    CHECK(results.size() == dones.size());
+  /// Before the clients: a hand-over, and others wait for it.
+  void TellNetwork(const std::vector<Result<storage::Committed>>& results) {
     std::vector<gossip::Change> changes;
     for (const auto& result : results) {
       if (!result.ok() || result->version == 0) continue;
@@ -149,7 +153,6 @@ class Writer::Impl {
       }
       if (listeners_.on_local_commit) listeners_.on_local_commit(std::move(changes));
     }
-    for (size_t i = 0; i < dones.size(); ++i) dones[i](std::move(results[i]));
   }
 
   // ---- Changesets from peers ----
@@ -176,7 +179,8 @@ class Writer::Impl {
     if (outcomes.ok()) {
       TellMerged(*outcomes);
       TellEffects(std::move(effects));
-    } else if (!store_->broken()) {
+    } else if (outcomes.error().code == Errc::kFailedPrecondition) {
+      TellEffects(std::move(effects));  // of those that went before the one that failed
       LogWarning("writer", "merging ", ids.size(),
                  " changesets failed, trying them alone: ", outcomes.error().ToString());
       MergeAlone(changesets, ids);
@@ -215,12 +219,22 @@ class Writer::Impl {
       persisted.push_back(outcome.id);
     }
     merged_.fetch_add(persisted.size(), std::memory_order_relaxed);
+    if (parked_) TellParked();  // before they count as received
     if (!persisted.empty() && listeners_.on_persisted) {
       listeners_.on_persisted(std::move(persisted));
     }
     if (!failed.empty() && listeners_.on_persist_failed) {
       listeners_.on_persist_failed(std::move(failed));
     }
+  }
+
+  /// What is received but not applied, whenever that has changed.
+  void TellParked() {
+    std::vector<ChangeId> parked;
+    for (const storage::ParkedChange& change : store_->Parked()) parked.push_back(change.id);
+    if (parked == told_parked_) return;
+    told_parked_ = parked;
+    if (listeners_.on_parked) listeners_.on_parked(std::move(parked));
   }
 
   void NoteRejected(const ChangeId& id, const std::string& reason) {
@@ -270,8 +284,10 @@ class Writer::Impl {
     const auto settled = store_->SettleParked(&effects);
     if (settled.ok()) {
       TellEffects(std::move(effects));
-      parked_ = store_->Stats().parked != 0;
+      TellParked();
+      parked_ = !told_parked_.empty();
     } else {
+      TellEffects(std::move(effects));
       LogWarning("writer", "applying parked changes: ", settled.error().ToString());
     }
     CheckBroken();
@@ -319,6 +335,7 @@ class Writer::Impl {
   // The writer thread's own.
   WriterQueue::Batch batch_;
   ActorId actor_;
+  std::vector<ChangeId> told_parked_;
   bool parked_ = true;  // until SettleParked has found none
   bool broken_ = false;
   Instant settle_at_{}, rejected_log_at_{};

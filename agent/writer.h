@@ -23,6 +23,8 @@ class Writer {
     std::function<void(std::vector<gossip::Change>)> on_local_commit;
     std::function<void(std::vector<ChangeId>)> on_persisted;
     std::function<void(std::vector<ChangeId>)> on_persist_failed;
+    /// What is received but not applied now, all of it, whenever that has changed.
+    std::function<void(std::vector<ChangeId>)> on_parked;
     /// After each commit that changed something, in commit order.
     std::function<void(std::shared_ptr<const storage::CommitEffects>)> on_commit;
     std::function<void(uint64_t transfer, uint64_t number, Status)> on_staged;

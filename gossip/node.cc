@@ -204,8 +204,8 @@ void Node::OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received,
 }
 
 void Node::OnTransferFailed(uint64_t transfer, const std::string& /*reason*/, Instant now,
-                            Outputs&) {
-  impl_->transfer.OnFailed(transfer, now);
+                            Outputs& out) {
+  impl_->transfer.OnFailed(transfer, now, out);
 }
 
 void Node::SetParked(std::vector<ChangeId> parked) { impl_->transfer.SetParked(std::move(parked)); }

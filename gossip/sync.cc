@@ -119,7 +119,8 @@ crdt::VersionSet Sync::Here() const {
 
 void Sync::OnRefused(const std::vector<ChangeId>& ids, Instant now) {
   for (const ChangeId& id : ids) refused_.Add(id);
-  refused_until_ = now + shared_.config.sync_interval_max;
+  // From the first on: a peer that is refused again and again must not hold up what is fine by now.
+  if (refused_until_ <= now) refused_until_ = now + shared_.config.sync_interval_max;
 }
 
 /// Peers that have something for us, near ones first.

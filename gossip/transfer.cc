@@ -88,8 +88,8 @@ void Transfer::OnMerged(uint64_t transfer, const crdt::VersionSet& received, Ins
   asked_.reset();
 }
 
-void Transfer::OnFailed(uint64_t transfer, Instant now) {
-  if (asked_ && asked_->transfer == transfer) Fail(now, false, nullptr);
+void Transfer::OnFailed(uint64_t transfer, Instant now, Outputs& out) {
+  if (asked_ && asked_->transfer == transfer) Fail(now, true, &out);
 }
 
 std::map<uint64_t, Transfer::Serving>::iterator Transfer::FindServing(const std::string& peer,

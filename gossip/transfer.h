@@ -24,7 +24,7 @@ class Transfer {
                  Outputs& out);
   void OnStaged(uint64_t transfer, uint64_t number, Instant now, Outputs& out);
   void OnMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now);
-  void OnFailed(uint64_t transfer, Instant now);
+  void OnFailed(uint64_t transfer, Instant now, Outputs& out);
   /// Received, but not applied here: a transfer has to bring them again.
   void SetParked(std::vector<ChangeId> parked) { parked_ = std::move(parked); }
 

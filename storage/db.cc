@@ -157,6 +157,11 @@ Result<Db> Db::Open(const std::string& path, Mode mode) {
                  "cannot open the SQLite file " + path + ": " + sqlite3_errstr(code)};
   }
   sqlite3_busy_timeout(raw, 5'000);
+  // One step of SQLite's machine is not interrupted: no value or pattern may make it a long one.
+  sqlite3_limit(raw, SQLITE_LIMIT_LENGTH, 128 << 20);
+  sqlite3_limit(raw, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256);
+  sqlite3_limit(raw, SQLITE_LIMIT_EXPR_DEPTH, 200);
+  sqlite3_limit(raw, SQLITE_LIMIT_COMPOUND_SELECT, 100);
   // Off for everybody: SQL from clients must never load code, nor write where it may not.
   sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
   sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);

@@ -323,7 +323,13 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
   log_bytes_uncommitted = 0;
   pending->clear();
   pending->resize(transactions.size());
+  const Instant group_deadline = options.clock->Now() + options.limits.group_deadline;
+  group_size = transactions.size();
   for (size_t i = 0; i < transactions.size(); ++i) {
+    if (i > 0 && options.clock->Now() > group_deadline) {
+      group_size = i;
+      break;
+    }
     if ((*failed)[i]) continue;
     RETURN_IF_ERROR(savepoint.Run());
     const uint64_t version_before = next_version, seq_before = next_seq;
@@ -416,7 +422,8 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
   version = next_version;
   last_seq = next_seq;
   actors_saved = actors.size();
-  for (size_t i = 0; i < transactions.size(); ++i) {
+  results.erase(results.begin() + static_cast<std::ptrdiff_t>(group_size), results.end());
+  for (size_t i = 0; i < group_size; ++i) {
     if (failed[i]) continue;
     ApplyLocal(pending[i], effects);
     results[i] = std::move(pending[i].committed);

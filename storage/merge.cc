@@ -8,6 +8,11 @@
 // for all.
 
 namespace patina::storage {
+namespace {
+
+constexpr size_t kSettledAtOnce = 500;  // one commit each, and the writer has others to serve
+
+}  // namespace
 
 uint32_t Store::Impl::FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead,
                                      Status* status) {
@@ -310,6 +315,10 @@ Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes
       CHECK(header.ok());
       MergeBatch none;
       one = {{header->id, MergeState::kParked, alone.error().message}};
+      if (ParkedIsFull(1, changesets[i]->size())) {
+        one[0].state = MergeState::kRejected;
+        ++stats.parked_refused;
+      }
       RETURN_IF_ERROR(
           CommitBatch(&none, changesets.subspan(i, 1), false, &one, {*header}, effects));
     }
@@ -331,6 +340,7 @@ Result<std::vector<ChangeId>> Store::Impl::SettleParked(CommitEffects* effects) 
   ASSIGN_OR_RETURN(
       Stmt read,
       db->Prepare("SELECT bytes FROM __patina_parked WHERE actor = ? AND version = ?", false));
+  if (due.size() > kSettledAtOnce) due.resize(kSettledAtOnce);  // the others next time
   for (const ChangeId& id : due) {
     std::vector<SharedBytes> bytes;
     {

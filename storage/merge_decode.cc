@@ -132,27 +132,35 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
   outcome->reason = park_reason;
 }
 
+bool Store::Impl::ParkedIsFull(uint64_t more, uint64_t more_bytes) const {
+  return parked.size() + more > options.limits.parked_changesets_max ||
+         parked_bytes + more_bytes > options.limits.parked_bytes_max;
+}
+
 void Store::Impl::Triage(std::span<const SharedBytes> changesets, bool settling, MergeBatch* batch,
                          std::vector<MergeOutcome>* outcomes,
                          std::vector<crdt::ChangesetHeader>* headers) {
-  std::unordered_set<ChangeId> seen;
+  std::unordered_map<ChangeId, uint32_t> seen;
   uint64_t newly_parked = 0, newly_parked_bytes = 0;
   for (uint32_t i = 0; i < changesets.size(); ++i) {
     MergeOutcome& outcome = (*outcomes)[i];
     if (const auto header = crdt::PeekChangesetHeader(*changesets[i]);
-        header.ok() && !seen.insert(header->id).second) {
+        header.ok() && !seen.try_emplace(header->id, i).second) {
+      // A second copy in one batch is as durable as the first.
+      const MergeOutcome& first = (*outcomes)[seen[header->id]];
       outcome.id = header->id;
-      outcome.state = MergeState::kDuplicate;
+      outcome.state =
+          first.state == MergeState::kRejected ? MergeState::kRejected : MergeState::kDuplicate;
+      outcome.reason = first.reason;
       continue;
     }
     TriageOne(changesets[i], i, settling, batch, &outcome, &(*headers)[i]);
     if (outcome.state != MergeState::kParked || settling) continue;
     ++newly_parked;
     newly_parked_bytes += changesets[i]->size();
-    if (parked.size() + newly_parked > options.limits.parked_changesets_max ||
-        parked_bytes + newly_parked_bytes > options.limits.parked_bytes_max) {
-      outcome.state =
-          MergeState::kRejected;  // not received: it is asked for again when there is room
+    if (ParkedIsFull(newly_parked, newly_parked_bytes)) {
+      // Not received: it is asked for again when there is room.
+      outcome.state = MergeState::kRejected;
       outcome.reason = "too much is parked already (" + outcome.reason + ")";
       ++stats.parked_refused;
     }

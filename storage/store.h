@@ -41,6 +41,7 @@ struct StoreLimits {
   uint64_t log_bytes_max = 256u << 20;  // trimmed from the front at checkpoints, never past them
   Duration log_age_max = std::chrono::hours(24);
   Duration transaction_deadline = std::chrono::seconds(10);
+  Duration group_deadline = std::chrono::milliseconds(250);  // then no further transaction joins
 };
 
 struct StoreOptions {
@@ -149,6 +150,8 @@ class Store {
   /// Runs the transactions in one commit, each with its own outcome: one that fails leaves no trace
   /// and does not disturb the others. If the commit itself fails, all fail. *effects gets what
   /// changed.
+  /// Fewer outcomes than transactions: the others were not run, because the group took long already
+  /// (group_deadline).
   std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions,
                                          CommitEffects* effects);
 

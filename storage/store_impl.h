@@ -169,6 +169,7 @@ class Store::Impl {
   Status Park(const crdt::ChangesetHeader& header, std::string_view bytes,
               const std::string& reason);
   bool FromTheFuture(crdt::HlcTime time) const;
+  bool ParkedIsFull(uint64_t more, uint64_t more_bytes) const;
   void SetCheckConstraints(bool on, const MergeBatch& batch);
 
   // shared
@@ -218,6 +219,7 @@ class Store::Impl {
   ActorId actor;
   crdt::ActorIndex actor_index = 0;
   uint64_t version = 0;       // committed
+  size_t group_size = 0;      // transactions of the group that were run
   uint64_t next_version = 0;  // within the transaction that runs
   uint64_t next_seq = 0;
   crdt::ActorIndex actors_saved = 1;
