@@ -14,6 +14,8 @@
 namespace patina::agent {
 namespace {
 
+constexpr size_t kGatherFrom = 4;  // transactions in the last group
+constexpr auto kGather = std::chrono::microseconds(300);
 constexpr Duration kIdleWait = std::chrono::milliseconds(500);
 constexpr Duration kSettleInterval = std::chrono::milliseconds(100);
 constexpr Duration kRejectedLogInterval = std::chrono::seconds(10);
@@ -76,6 +78,9 @@ class Writer::Impl {
     bool closed = false;
     while (!(closed && batch_.Empty())) {
       busy_.store(false, std::memory_order_release);
+      // Many clients at once: a moment more fills the next group, and a commit costs the same for
+      // all.
+      if (last_group_ >= kGatherFrom && batch_.Empty()) queue_.Gather(kGather);
       closed = queue_.Take(batch_.Empty() ? WaitTime() : Duration::zero(), &batch_);
       last_turn_ms_.store(SteadyMs(Now()), std::memory_order_release);
       busy_.store(true, std::memory_order_release);
@@ -108,6 +113,7 @@ class Writer::Impl {
 
   void CommitGroup() {
     const size_t count = std::min(group_max_, batch_.locals.size());
+    last_group_ = count;
     if (count == 0) return;
     std::vector<storage::Transaction> transactions;
     std::vector<ExecuteDone> dones;
@@ -334,6 +340,7 @@ class Writer::Impl {
 
   // The writer thread's own.
   WriterQueue::Batch batch_;
+  size_t last_group_ = 0;
   ActorId actor_;
   std::vector<ChangeId> told_parked_;
   bool parked_ = true;  // until SettleParked has found none

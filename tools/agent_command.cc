@@ -132,7 +132,7 @@ void Announce(const agent::Config& config, const agent::Agent& agent, bool sampl
 /// An arena per thread, as malloc likes to have, keeps tens of MiB that were used once; this daemon
 /// lives beside customers' work.
 void KeepMemorySmall() {
-  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_ARENA_MAX, 4);
   mallopt(M_TRIM_THRESHOLD, 1 << 20);
   mallopt(M_MMAP_THRESHOLD, 512 << 10);
 }
