@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::chrono::microseconds kFreshWindow{1'000};
 constexpr std::chrono::microseconds kPersistedWindow{3'000};
+constexpr size_t kFreshBytesMax = 64u << 20;  // of own changes the loop has not come round to
 
 /// The way onto the loop for threads that may outlive it: after Shut nothing passes.
 class Door {
@@ -100,6 +101,13 @@ class Net::Impl {
 
   /// Fresh changes: the first at once, then at most one batch a window.
   void OnLocalCommit(std::vector<gossip::Change> changes) {
+    for (gossip::Change& change : changes) {
+      if (fresh_bytes_.load(std::memory_order_relaxed) > kFreshBytesMax) {
+        change.bytes = nullptr;  // left to repair, and counted there
+      } else {
+        fresh_bytes_.fetch_add(change.bytes->size(), std::memory_order_relaxed);
+      }
+    }
     if (fresh_.Add(std::move(changes))) Post([this] { fresh_.Turn(); });
   }
 
@@ -157,7 +165,11 @@ class Net::Impl {
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
   asio::steady_timer leave_timer_{io_};
+  std::atomic<size_t> fresh_bytes_{0};
   Coalescer<gossip::Change> fresh_{io_, kFreshWindow, [this](std::vector<gossip::Change> changes) {
+                                     for (const gossip::Change& change : changes) {
+                                       if (change.bytes) fresh_bytes_ -= change.bytes->size();
+                                     }
                                      core_->Node().OnLocalCommit(std::move(changes), core_->now(),
                                                                  core_->out());
                                      core_->OnTurn();

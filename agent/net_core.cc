@@ -142,7 +142,7 @@ void NetCore::OnDatagramBytes(const Endpoint& from, std::string_view bytes) {
     return;
   }
   if (faults_.Any() && faults_.IsCut(datagram->from)) return;
-  Node().OnDatagram(from, *std::move(datagram), now_, out_);
+  Node().OnDatagram(from, *datagram, now_, out_);
 }
 
 void NetCore::OnPeerMessage(PeerConnection& connection, proto::PeerMessage message) {

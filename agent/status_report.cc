@@ -130,6 +130,7 @@ void CountSpreading(const gossip::Counters& gossip, v1::StatusResponse* status) 
   Count(status, "gossip.changes_fresh", gossip.changes_fresh);
   Count(status, "gossip.changes_duplicate", gossip.changes_duplicate);
   Count(status, "gossip.changes_forwarded", gossip.changes_forwarded);
+  Count(status, "gossip.changes_left_to_repair", gossip.changes_left_to_repair);
   Count(status, "gossip.changes_dropped_in_flight_full", gossip.changes_dropped_in_flight_full);
   Count(status, "gossip.pulls", gossip.pulls);
   Count(status, "gossip.pulled_changes", gossip.pulled_changes);

@@ -20,8 +20,10 @@ constexpr int kPullPatience = 10;     // times pull_after, until a pull is given
 void Broadcast::OnLocalCommit(std::vector<Change> changes, Outputs& out) {
   for (const Change& change : changes) {
     shared_.received.Add(change.id);
-    recent_.Add(change, shared_.self.name);
+    if (change.bytes != nullptr) recent_.Add(change, shared_.self.name);
   }
+  shared_.counters.changes_left_to_repair += static_cast<uint64_t>(
+      std::erase_if(changes, [](const Change& change) { return change.bytes == nullptr; }));
   if (!changes.empty()) Send(shared_.self.name, 0, std::move(changes), {}, out);
 }
 

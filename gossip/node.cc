@@ -70,7 +70,7 @@ void Node::Leave(Instant now, Outputs& out) {
 
 bool Node::LeaveDone() const { return impl_->membership.LeaveDone(); }
 
-void Node::OnDatagram(const Endpoint& from, Datagram datagram, Instant now, Outputs& out) {
+void Node::OnDatagram(const Endpoint& from, const Datagram& datagram, Instant now, Outputs& out) {
   impl_->shared.clock.Advance(now);
   impl_->OnDatagram(from, datagram, now, out);
 }
@@ -135,7 +135,7 @@ void Node::Impl::OnFrame(const std::string& from, Frame frame, Instant now, Outp
   } else if (auto* sync_request = std::get_if<SyncRequest>(&frame)) {
     sync_server.OnRequest(*member, *sync_request, now, out);
   } else if (auto* changes = std::get_if<SyncChanges>(&frame)) {
-    sync.OnChanges(from, std::move(*changes), now, out);
+    sync.OnChanges(from, *changes, now, out);
   } else if (auto* transfer_request = std::get_if<TransferRequest>(&frame)) {
     transfer.OnRequest(*member, *transfer_request, now, out);
   } else if (auto* chunk = std::get_if<TransferChunk>(&frame)) {

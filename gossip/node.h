@@ -91,6 +91,7 @@ struct Counters {
   uint64_t suspicions = 0, refutations = 0, deaths = 0, name_conflicts = 0;
   uint64_t changes_fresh = 0, changes_duplicate = 0, changes_forwarded = 0;
   uint64_t changes_dropped_in_flight_full = 0;
+  uint64_t changes_left_to_repair = 0;  // own ones that came faster than they could be broadcast
   uint64_t pulls = 0, pulled_changes = 0;
   uint64_t syncs = 0, sync_changes = 0, sync_timeouts = 0;
   uint64_t transfers_asked = 0, transfers_merged = 0, transfers_served = 0, transfers_failed = 0;
@@ -131,13 +132,15 @@ class Node {
   bool LeaveDone() const;
 
   // From the network. The sender's name of a frame comes from the stream's handshake.
-  void OnDatagram(const Endpoint& from, Datagram datagram, Instant now, Outputs& out);
+  void OnDatagram(const Endpoint& from, const Datagram& datagram, Instant now, Outputs& out);
   void OnFrame(const std::string& from, Frame frame, Instant now, Outputs& out);
   /// A stream to the member broke or could not be opened: what was queued on it is gone.
   void OnStreamLost(const std::string& member, Instant now, Outputs& out);
 
   // From storage.
-  /// Own transactions, durable: they are broadcast. In version order.
+  /// Own transactions, durable: they are broadcast. In version order. One without bytes is only
+  /// noted as received: the performer had too much waiting, and repair brings it to the others from
+  /// the log.
   void OnLocalCommit(std::vector<Change> changes, Instant now, Outputs& out);
   /// Changes of Outputs::persist (or parts of a transfer) are durable.
   void OnPersisted(const std::vector<ChangeId>& ids, Instant now, Outputs& out);

@@ -141,6 +141,7 @@ std::vector<std::string> Sync::DuePeers(Instant now) {
   for (const std::string& name : gone) Clear(name, peers_.at(name));
   std::sort(due.begin(), due.end());
   std::vector<std::string> names;
+  names.reserve(due.size());
   for (auto& [far, round_trip, name] : due) names.push_back(std::move(name));
   return names;
 }
@@ -210,7 +211,8 @@ void Sync::Settle(const std::string& name, Instant now, Outputs& out) {
   if (truncated && member != nullptr) Exchange(*member, peer, now, out);
 }
 
-void Sync::OnChanges(const std::string& from, SyncChanges changes, Instant now, Outputs& out) {
+void Sync::OnChanges(const std::string& from, const SyncChanges& changes, Instant now,
+                     Outputs& out) {
   const auto found = requests_.find(changes.request);
   if (found == requests_.end() || found->second.peer != from) return;
   Request& request = found->second;

@@ -21,7 +21,7 @@ class Sync {
   /// Of each datagram.
   void OnDigest(Member& from, const Digest128& digest, Instant now, Outputs& out);
   void OnState(Member& from, const SyncState& state, Instant now, Outputs& out);
-  void OnChanges(const std::string& from, SyncChanges changes, Instant now, Outputs& out);
+  void OnChanges(const std::string& from, const SyncChanges& changes, Instant now, Outputs& out);
   /// Storage did not take these: not asked for again too soon.
   void OnRefused(const std::vector<ChangeId>& ids, Instant now);
   void OnPeerLost(const std::string& name, Instant now);

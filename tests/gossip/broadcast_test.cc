@@ -147,6 +147,21 @@ TEST(BroadcastTest, WhatCannotBePutInFlightIsDroppedCountedAndRepairedLater) {
   EXPECT_EQ(cluster.node("b").InFlightBytes(), 0u);
 }
 
+TEST(BroadcastTest, AnOwnChangeWithoutBytesIsLeftToRepairAndCounted) {
+  Cluster cluster;
+  cluster.AddMany(3);
+  cluster.Run(seconds(2));
+  auto& writer = cluster.host("n01");
+  const ChangeId id{writer.actor, writer.next_version++};
+  writer.log[id] = std::make_shared<const std::string>(100, 'x');
+  writer.received.Add(id);
+  cluster.Do("n01", [&](Node& node, Instant now, Outputs& out) {
+    node.OnLocalCommit({{id, nullptr}}, now, out);
+  });
+  EXPECT_EQ(cluster.node("n01").counters().changes_left_to_repair, 1u);
+  EXPECT_TRUE(cluster.RunUntil([&] { return cluster.Converged(); }, seconds(10)));
+}
+
 TEST(BroadcastTest, MembershipViewsThatDifferStillDeliver) {
   Cluster cluster(4);
   cluster.AddMany(20, 2);
