@@ -37,7 +37,8 @@ void AddStorage(storage::StoreLimits& store, Keys* keys) {
                              Count("parked_changesets_max", &store.parked_changesets_max),
                              Count("log_bytes_max", &store.log_bytes_max),
                              Milliseconds("log_age_ms_max", &store.log_age_max),
-                             Milliseconds("transaction_deadline_ms", &store.transaction_deadline)});
+                             Milliseconds("transaction_deadline_ms", &store.transaction_deadline),
+                             Milliseconds("group_deadline_ms", &store.group_deadline)});
 }
 
 void AddMembership(gossip::Config& core, Keys* keys) {

@@ -100,6 +100,7 @@ inline std::unique_ptr<storage::Store> OpenStore(const Config& config, const Clo
   options.path = DatabasePath(config);
   options.schema = storage::ParseSchema(kTestSchema).value();
   options.node_name = config.node.name;
+  options.limits = config.store;
   options.clock = clock;
   auto store = storage::Store::Open(std::move(options));
   EXPECT_TRUE(store.ok()) << (store.ok() ? "" : store.error().message);

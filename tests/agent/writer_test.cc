@@ -50,6 +50,7 @@ class WriterTest : public ::testing::Test {
  protected:
   void SetUp() override {
     config_ = TestConfig("a", folder_.path());
+    config_.store.group_deadline = std::chrono::minutes(1);  // a slow machine groups the same
     writer_ = std::make_unique<Writer>(config_, OpenStore(config_, &clock_));
   }
   void Start() {
@@ -85,6 +86,25 @@ TEST_F(WriterTest, WhatIsQueuedTogetherIsCommittedTogether) {
   EXPECT_TRUE(Eventually([&] { return commits_ == 1; }));
   const std::lock_guard lock(mutex_);
   ASSERT_EQ(committed_.size(), 100u);
+  for (size_t i = 0; i < committed_.size(); ++i) EXPECT_EQ(committed_[i].id.version, i + 1);
+}
+
+TEST_F(WriterTest, WhatDoesNotFitTheGroupsTimeIsRunInTheNextInOrder) {
+  writer_.reset();
+  config_.store.group_deadline = -std::chrono::seconds(1);  // over as soon as one has run
+  writer_ = std::make_unique<Writer>(config_, OpenStore(config_, &clock_));
+  std::atomic<int> done{0};
+  for (int i = 0; i < 10; ++i) {
+    writer_->Execute(OneStatement(StrCat("INSERT INTO machines(id) VALUES('m", i, "')")),
+                     [&done](Result<storage::Committed> result) { done += result.ok() ? 1 : 0; });
+  }
+  Start();
+  EXPECT_TRUE(Eventually([&] { return done == 10; }));
+  EXPECT_EQ(writer_->stats().groups, 10u);
+  EXPECT_EQ(writer_->stats().queued_transactions, 0u);
+  EXPECT_EQ(writer_->stats().queued_bytes, 0u);
+  const std::lock_guard lock(mutex_);
+  ASSERT_EQ(committed_.size(), 10u);
   for (size_t i = 0; i < committed_.size(); ++i) EXPECT_EQ(committed_[i].id.version, i + 1);
 }
 
