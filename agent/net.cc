@@ -15,7 +15,7 @@
 namespace patina::agent {
 namespace {
 
-constexpr std::chrono::microseconds kFreshWindow{1'000};
+constexpr std::chrono::microseconds kFreshWindow{2'000};
 constexpr std::chrono::microseconds kPersistedWindow{3'000};
 constexpr size_t kFreshBytesMax = 64u << 20;  // of own changes the loop has not come round to
 

@@ -33,7 +33,7 @@ class Agent:
         self.data = folder / name
         self.data.mkdir(parents=True)
         self.gossip = f"127.0.0.1:{free_port()}"
-        self.api = f"127.0.0.1:{free_port()}"
+        self.api = f"unix:{folder}/{name}.sock"
         self.config = folder / f"{name}.toml"
         self.log = folder / f"{name}.log"
         self.process = None
@@ -52,11 +52,11 @@ class Agent:
 
     def wait_ready(self):
         deadline = time.monotonic() + START_DEADLINE_S
-        host, port = self.api.split(":")
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as unix:
+                unix.connect(self.api.removeprefix("unix:"))
                 return self
             time.sleep(0.01)
         raise SystemExit(f"{self.name} did not start:\n{self.log.read_text()[-2000:]}")

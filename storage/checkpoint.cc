@@ -137,10 +137,19 @@ Status Store::Impl::WriteDirtyRows() {
   return OkStatus();
 }
 
+/// A commit costs the less the fewer pages it touches: the log's index waits for the checkpoint.
+Status Store::Impl::IndexLogTail() {
+  return db->Exec(
+      StrCat("INSERT INTO __patina_log_index SELECT actor, version, seq FROM __patina_log WHERE "
+             "seq > ",
+             checkpoint_seq, " AND kind = 0 ORDER BY actor, version"));
+}
+
 Status Store::Impl::CheckpointIfDue() {
   const Instant now = options.clock->Now();
   const bool due =
       cache.dirty() >= options.limits.dirty_rows_max ||
+      last_seq - checkpoint_seq >= options.limits.log_tail_max ||
       (last_seq > checkpoint_seq && now - last_checkpoint >= options.limits.checkpoint_interval);
   return due ? Checkpoint() : OkStatus();
 }
@@ -165,6 +174,7 @@ Status Store::Impl::Checkpoint() {
     RETURN_IF_ERROR(
         SaveState("digests_valid", crdt::ValueView::Integer(capture == nullptr ? 0 : 1)));
     RETURN_IF_ERROR(SaveDigests());
+    RETURN_IF_ERROR(IndexLogTail());
     RETURN_IF_ERROR(TrimLog());
     return Commit("checkpoint");
   };
@@ -216,7 +226,11 @@ Status Store::Impl::TrimLog() {
   }
   scan.Reset();
   if (trim_to == 0) return OkStatus();
-  RETURN_IF_ERROR(db->Exec(StrCat("DELETE FROM __patina_log WHERE seq <= ", trim_to)));
+  const std::string trimmed = StrCat("FROM __patina_log WHERE seq <= ", trim_to);
+  RETURN_IF_ERROR(db->Exec(
+      StrCat("DELETE FROM __patina_log_index WHERE (actor, version) IN (SELECT actor, version ",
+             trimmed, " AND kind = 0)")));
+  RETURN_IF_ERROR(db->Exec("DELETE " + trimmed));
   log_bytes = left;
   log_first_seq = trim_to + 1;
   return OkStatus();

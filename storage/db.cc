@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "storage/wal_vfs.h"
+
 namespace patina::storage {
 
 using crdt::ValueType;
@@ -150,7 +152,8 @@ Result<Db> Db::Open(const std::string& path, Mode mode) {
   if (mode == Mode::kMemory)
     flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
   sqlite3* raw = nullptr;
-  const int code = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
+  const char* vfs = mode == Mode::kReadWriteCreate ? WalVfsName() : nullptr;
+  const int code = sqlite3_open_v2(path.c_str(), &raw, flags, vfs);
   Db db(raw);
   if (code != SQLITE_OK) {
     return Error{ErrcOfSqlite(code),

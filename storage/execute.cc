@@ -325,18 +325,23 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
   pending->resize(transactions.size());
   const Instant group_deadline = options.clock->Now() + options.limits.group_deadline;
   group_size = transactions.size();
+  const bool alone = transactions.size() == 1;  // its savepoint is the transaction itself
   for (size_t i = 0; i < transactions.size(); ++i) {
     if (i > 0 && options.clock->Now() > group_deadline) {
       group_size = i;
       break;
     }
     if ((*failed)[i]) continue;
-    RETURN_IF_ERROR(savepoint.Run());
+    if (!alone) {
+      RETURN_IF_ERROR(savepoint.Run());
+    }
     const uint64_t version_before = next_version, seq_before = next_seq;
     Result<Pending> outcome = RunOne(transactions[i]);
     if (outcome.ok()) {
       (*pending)[i] = std::move(*outcome);
-      RETURN_IF_ERROR(release.Run());
+      if (!alone) {
+        RETURN_IF_ERROR(release.Run());
+      }
       continue;
     }
     capture->Discard();
@@ -350,11 +355,17 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
     }
     next_version = version_before;
     next_seq = seq_before;
+    if (alone) {
+      RollBack();
+      return OkStatus();
+    }
     RETURN_IF_ERROR(rollback_to.Run());
     RETURN_IF_ERROR(release.Run());
   }
   RETURN_IF_ERROR(SaveActors());
-  return Commit("committing transactions");
+  RETURN_IF_ERROR(Commit("committing transactions"));
+  actors_saved = actors.size();
+  return OkStatus();
 }
 
 Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
@@ -421,7 +432,6 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
   }
   version = next_version;
   last_seq = next_seq;
-  actors_saved = actors.size();
   results.erase(results.begin() + static_cast<std::ptrdiff_t>(group_size), results.end());
   for (size_t i = 0; i < group_size; ++i) {
     if (failed[i]) continue;

@@ -89,7 +89,7 @@ Status Store::Impl::OpenConnection() {
   }
   return db->Exec(StrCat("PRAGMA synchronous = ", options.full_sync ? "FULL" : "NORMAL",
                          "; PRAGMA cache_size = -", options.limits.page_cache_kib,
-                         "; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 3000"
+                         "; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 2000"
                          "; PRAGMA journal_size_limit = 4194304; PRAGMA recursive_triggers = ON"
                          "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
 }
@@ -101,7 +101,9 @@ Status Store::Impl::CreateInternalTables() {
       "version INTEGER NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, bytes BLOB NOT "
       "NULL, "
       "effect BLOB NOT NULL);"
-      "CREATE UNIQUE INDEX IF NOT EXISTS __patina_log_id ON __patina_log (actor, version);"
+      // Where a version stands in the log; entries after the checkpoint are not in it yet.
+      "CREATE TABLE IF NOT EXISTS __patina_log_index (actor INTEGER NOT NULL, version INTEGER NOT "
+      "NULL, seq INTEGER NOT NULL, PRIMARY KEY (actor, version)) WITHOUT ROWID;"
       "CREATE TABLE IF NOT EXISTS __patina_actor (id INTEGER NOT NULL PRIMARY KEY, actor BLOB NOT "
       "NULL, "
       "node TEXT NOT NULL);"

@@ -191,23 +191,14 @@ Result<QueryReads> Reader::Analyze(const Statement& query) {
 
 Result<Reader::LogRange> Reader::ReadLog(const std::vector<crdt::ActorRanges>& wanted,
                                          uint64_t bytes_max) {
-  RETURN_IF_ERROR(impl_->PrepareLog());
-  LogRange answer;
-  uint64_t bytes = 0;
-  for (const crdt::ActorRanges& actor : wanted) {
-    ASSIGN_OR_RETURN(const int64_t index, impl_->ActorIndexOf(actor.actor));
-    crdt::ActorRanges gone{actor.actor, {}};
-    for (const crdt::VersionRange& range : actor.ranges) {
-      if (bytes >= bytes_max) {
-        answer.complete = false;
-        break;
-      }
-      RETURN_IF_ERROR(
-          impl_->ReadLogRange(actor.actor, index, range, bytes_max, &bytes, &answer, &gone.ranges));
-    }
-    if (!gone.ranges.empty()) answer.not_at_hand.push_back(std::move(gone));
+  Db& db = impl_->db;
+  const bool own_snapshot = !db.InTransaction();  // index and tail have to be of one moment
+  if (own_snapshot) {
+    RETURN_IF_ERROR(db.Exec("BEGIN"));
   }
-  return answer;
+  Result<LogRange> range = impl_->ReadLog(wanted, bytes_max);
+  if (own_snapshot) EndSnapshot();
+  return range;
 }
 
 Result<std::vector<LogEntry>> Reader::ReadLogAfter(uint64_t after, uint64_t bytes_max) {

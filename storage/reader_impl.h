@@ -33,8 +33,12 @@ class Reader::Impl {
   ~Impl();
 
   Status PrepareLog();
+  /// Where entries after the checkpoint stand: the log's index does not know them yet.
+  Status ReadTail();
+  Result<LogRange> ReadLog(const std::vector<crdt::ActorRanges>& wanted, uint64_t bytes_max);
   /// -1 if the file does not know the actor.
   Result<int64_t> ActorIndexOf(const ActorId& actor);
+  Result<SharedBytes> LogBytes(int64_t seq);
   /// Adds what the log has of the range, and to gone what it has not.
   Status ReadLogRange(const ActorId& actor, int64_t actor_index, crdt::VersionRange range,
                       uint64_t bytes_max, uint64_t* bytes, LogRange* answer,
@@ -44,7 +48,14 @@ class Reader::Impl {
   void EndTransfer();
 
   Db db;
-  Stmt log_range, log_after, actor_index, parked_range;
+  Stmt log_index_range, log_bytes, log_after, actor_index, parked_range;
+  struct TailEntry {
+    int64_t actor_index;
+    uint64_t version;
+    int64_t seq;
+    auto operator<=>(const TailEntry&) const = default;
+  };
+  std::vector<TailEntry> tail;  // of the snapshot that is read, in order
   std::unique_ptr<TransferSource> transfer;
   std::unique_ptr<ReadGuard> guard = std::make_unique<ReadGuard>();
 };

@@ -191,6 +191,7 @@ class Store::Impl {
   Status SaveState(std::string_view name, const crdt::ValueView& value);
   Status WriteDirtyRows();
   Status SaveDigests();
+  Status IndexLogTail();
   Status TrimLog();
   Result<CachedRow*> EnsureCached(const NetChange& net);
   Status DecodeTransferRow(ByteReader& in, TransferDecode* decode, MergeBatch* batch);

@@ -1,3 +1,5 @@
+#include <grpc/grpc.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -93,4 +95,8 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace patina::tools
 
-int main(int argc, char** argv) { return patina::tools::Run(argc, argv); }
+int main(int argc, char** argv) {
+  // gRPC is never shut down: the last channel's end would join a poller that may sleep for 10 s.
+  grpc_init();
+  return patina::tools::Run(argc, argv);
+}

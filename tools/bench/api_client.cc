@@ -2,8 +2,10 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/completion_queue.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <grpcpp/support/async_unary_call.h>
 #include <grpcpp/support/channel_arguments.h>
 
 #include <optional>
@@ -98,46 +100,73 @@ Status ApiClient::GetStatus(v1::StatusResponse* response, Duration deadline) {
   return FromGrpc(impl_->admin->Status(&call, v1::StatusRequest(), response));
 }
 
-class ExecuteLoop::Impl {
+class ExecuteLoops::Impl {
  public:
-  Impl(ApiClient& client, RunNext run_next, OnAnswer on_answer, std::function<void()> on_end)
-      : token_(client.token()),
-        stub_(v1::State::NewStub(client.channel())),
-        run_next_(std::move(run_next)),
-        on_answer_(std::move(on_answer)),
-        on_end_(std::move(on_end)) {}
+  ~Impl() {
+    queue_.Shutdown();
+    void* tag = nullptr;
+    for (bool ok = false; queue_.Next(&tag, &ok);) continue;
+  }
 
-  void Next() {
-    request_.Clear();
-    if (!run_next_(&request_)) return on_end_();
-    call_.emplace();
-    Prepare(token_, kCallDeadline, *call_);
-    sent_ = clock_.Now();
-    stub_->async()->Execute(&*call_, &request_, &response_, [this](const grpc::Status& status) {
-      on_answer_(FromGrpc(status), clock_.Now() - sent_);
-      Next();
-    });
+  void Add(ApiClient& client, RunNext run_next, OnAnswer on_answer) {
+    auto loop = std::make_unique<Loop>();
+    loop->token = client.token();
+    loop->stub = v1::State::NewStub(client.channel());
+    loop->run_next = std::move(run_next);
+    loop->on_answer = std::move(on_answer);
+    loops_.push_back(std::move(loop));
+  }
+
+  void Run() {
+    for (const auto& loop : loops_) Send(*loop);
+    void* tag = nullptr;
+    bool ok = false;
+    while (running_ > 0 && queue_.Next(&tag, &ok)) {
+      auto& loop = *static_cast<Loop*>(tag);
+      --running_;
+      loop.on_answer(FromGrpc(loop.status), clock_.Now() - loop.sent);
+      Send(loop);
+    }
   }
 
  private:
-  const std::string token_;
-  const std::unique_ptr<v1::State::Stub> stub_;
-  const RunNext run_next_;
-  const OnAnswer on_answer_;
-  const std::function<void()> on_end_;
+  struct Loop {
+    std::string token;
+    std::unique_ptr<v1::State::Stub> stub;
+    RunNext run_next;
+    OnAnswer on_answer;
+    std::optional<grpc::ClientContext> call;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<v1::ExecuteResponse>> answer;
+    v1::ExecuteRequest request;
+    v1::ExecuteResponse response;
+    grpc::Status status;
+    Instant sent;
+  };
+
+  void Send(Loop& loop) {
+    loop.request.Clear();
+    if (!loop.run_next(&loop.request)) return;
+    ++running_;
+    loop.answer.reset();  // before its context
+    loop.call.emplace();
+    Prepare(loop.token, kCallDeadline, *loop.call);
+    loop.sent = clock_.Now();
+    loop.answer = loop.stub->AsyncExecute(&*loop.call, loop.request, &queue_);
+    loop.answer->Finish(&loop.response, &loop.status, &loop);
+  }
+
   const SystemClock clock_;
-  std::optional<grpc::ClientContext> call_;
-  v1::ExecuteRequest request_;
-  v1::ExecuteResponse response_;
-  Instant sent_;
+  grpc::CompletionQueue queue_;
+  std::vector<std::unique_ptr<Loop>> loops_;
+  size_t running_ = 0;
 };
 
-ExecuteLoop::ExecuteLoop(ApiClient& client, RunNext run_next, OnAnswer on_answer,
-                         std::function<void()> on_end)
-    : impl_(std::make_unique<Impl>(client, std::move(run_next), std::move(on_answer),
-                                   std::move(on_end))) {}
-ExecuteLoop::~ExecuteLoop() = default;
-void ExecuteLoop::Start() { impl_->Next(); }
+ExecuteLoops::ExecuteLoops() : impl_(std::make_unique<Impl>()) {}
+ExecuteLoops::~ExecuteLoops() = default;
+void ExecuteLoops::Add(ApiClient& client, RunNext run_next, OnAnswer on_answer) {
+  impl_->Add(client, std::move(run_next), std::move(on_answer));
+}
+void ExecuteLoops::Run() { impl_->Run(); }
 
 std::vector<std::unique_ptr<ApiClient>> ConnectAll(const CommandContext& context,
                                                    const std::vector<std::string>& addresses,

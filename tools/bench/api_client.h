@@ -57,18 +57,20 @@ class ApiClient {
   std::unique_ptr<Impl> impl_;
 };
 
-/// One unary Execute after another, as one client would. run_next fills the next request, or says
-/// false to end; on_answer hears of each. Both are called on gRPC's threads, never at the same
-/// time.
-class ExecuteLoop {
+/// Many clients on one thread, each sending one unary Execute after another: what they cost the
+/// machine is little beside what they ask of the agent.
+class ExecuteLoops {
  public:
+  /// Fills the next request, or says false to end.
   using RunNext = std::function<bool(v1::ExecuteRequest*)>;
   using OnAnswer = std::function<void(const Status&, Duration took)>;
 
-  ExecuteLoop(ApiClient& client, RunNext run_next, OnAnswer on_answer,
-              std::function<void()> on_end);
-  ~ExecuteLoop();  // after on_end
-  void Start();
+  ExecuteLoops();
+  ~ExecuteLoops();
+  /// client outlives this.
+  void Add(ApiClient& client, RunNext run_next, OnAnswer on_answer);
+  /// Until all have ended; both functions are called on this thread.
+  void Run();
 
  private:
   class Impl;

@@ -1,9 +1,6 @@
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <iostream>
 #include <memory>
-#include <mutex>
 
 #include "patina/v1/state.pb.h"
 #include "tools/bench/api_client.h"
@@ -19,7 +16,6 @@ constexpr uint64_t kFailuresInRowMax = 1'000;
 
 /// One client: a chain of calls, each started by the answer to the one before.
 struct LoadClient {
-  std::unique_ptr<ExecuteLoop> loop;
   std::string prefix;
   uint64_t sent = 0, acknowledged = 0, failed = 0, failed_in_row = 0;
   Samples latency;
@@ -38,11 +34,10 @@ class LoadRun {
     const std::string prefix = UniquePrefix("load");
     for (size_t i = 0; i < clients_.size(); ++i) {
       clients_[i].prefix = prefix + std::to_string(i) + "-";
-      clients_[i].loop = std::make_unique<ExecuteLoop>(
+      loops_.Add(
           *connections_[i % connections_.size()],
           [this, i](v1::ExecuteRequest* request) { return Fill(clients_[i], request); },
-          [this, i](const Status& status, Duration took) { Answer(clients_[i], status, took); },
-          [this] { End(); });
+          [this, i](const Status& status, Duration took) { Answer(clients_[i], status, took); });
     }
   }
 
@@ -68,13 +63,10 @@ class LoadRun {
   }
 
   Duration Run() {
-    running_ = clients_.size();
     const Instant start = clock_.Now();
     end_ = start +
            std::chrono::duration_cast<Duration>(std::chrono::duration<double>(options_.seconds));
-    for (LoadClient& client : clients_) client.loop->Start();
-    std::unique_lock lock(mutex_);
-    ended_.wait(lock, [this] { return running_ == 0; });
+    loops_.Run();
     return clock_.Now() - start;
   }
 
@@ -108,19 +100,12 @@ class LoadRun {
     }
   }
 
-  void End() {
-    std::lock_guard lock(mutex_);
-    if (--running_ == 0) ended_.notify_all();
-  }
-
   const LoadOptions options_;
   const SystemClock clock_;
   std::vector<std::unique_ptr<ApiClient>> connections_;
   std::vector<LoadClient> clients_;
+  ExecuteLoops loops_;
   Instant end_;
-  std::mutex mutex_;  // of running_
-  std::condition_variable ended_;
-  size_t running_ = 0;
 };
 
 }  // namespace

@@ -1,0 +1,216 @@
+#include "storage/wal_vfs.h"
+
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "base/check.h"
+
+namespace patina::storage {
+namespace {
+
+constexpr const char* kName = "patina-wal";
+constexpr int kFrameHeaderBytes = 24;
+constexpr size_t kGatheredMax = 256 << 10;
+constexpr int kWriteMax = 64 << 10;  // SQLite's default VFS cannot write 128 KiB at once
+
+std::atomic<uint64_t> g_asked{0}, g_done{0};
+
+sqlite3_vfs* Real() {
+  static sqlite3_vfs* const real = sqlite3_vfs_find(nullptr);
+  return real;
+}
+
+/// A write-ahead log; the default VFS's file object stands behind it in the same allocation.
+///
+/// Invariants: gathered_ begins at start_ and holds nothing once a commit's last frame is written.
+/// Only what follows directly on the write before is gathered: everything else goes straight
+/// through (SQLite goes back to correct frames of the running transaction, or begins the log anew).
+class WalFile {
+ public:
+  static WalFile* Of(sqlite3_file* file) { return reinterpret_cast<Handle*>(file)->wal; }
+  struct Handle {
+    sqlite3_file base;
+    WalFile* wal;
+  };
+  explicit WalFile(sqlite3_file* real) : real_(real) {}
+
+  sqlite3_file* real() { return real_; }
+
+  int Write(const void* bytes, int count, int64_t offset) {
+    g_asked.fetch_add(1, std::memory_order_relaxed);
+    if (count == kFrameHeaderBytes && offset != 0) commits_ = SaysCommit(bytes);
+    const bool page = count != kFrameHeaderBytes;
+    const bool follows = offset == next_;
+    next_ = offset + count;
+    if (!follows) {
+      if (const int code = Flush(); code != SQLITE_OK) return code;
+      return Through(bytes, count, offset);
+    }
+    if (gathered_.empty()) start_ = offset;
+    gathered_.append(static_cast<const char*>(bytes), static_cast<size_t>(count));
+    if ((page && commits_) || gathered_.size() >= kGatheredMax) return Flush();
+    return SQLITE_OK;
+  }
+
+  int Flush() {
+    if (gathered_.empty()) return SQLITE_OK;
+    const int code = Through(gathered_.data(), static_cast<int>(gathered_.size()), start_);
+    gathered_.clear();
+    if (code != SQLITE_OK) next_ = -1;
+    return code;
+  }
+
+ private:
+  /// The size of the database after the commit, in a frame that ends one; 0 in others.
+  static bool SaysCommit(const void* header) {
+    uint32_t pages = 0;
+    std::memcpy(&pages, static_cast<const char*>(header) + 4, sizeof pages);
+    return pages != 0;
+  }
+
+  int Through(const void* bytes, int count, int64_t offset) {
+    for (int done = 0; done < count; done += kWriteMax) {
+      g_done.fetch_add(1, std::memory_order_relaxed);
+      const int code = real_->pMethods->xWrite(real_, static_cast<const char*>(bytes) + done,
+                                               std::min(kWriteMax, count - done), offset + done);
+      if (code != SQLITE_OK) return code;
+    }
+    return SQLITE_OK;
+  }
+
+  sqlite3_file* const real_;
+  std::string gathered_;
+  int64_t start_ = 0;
+  int64_t next_ = -1;  // end of the write before
+  bool commits_ = false;
+};
+
+int Close(sqlite3_file* file) {
+  WalFile* wal = WalFile::Of(file);
+  // What is gathered still belongs to a transaction that was rolled back.
+  const int code = wal->real()->pMethods->xClose(wal->real());
+  delete wal;
+  return code;
+}
+
+int Read(sqlite3_file* file, void* to, int count, sqlite3_int64 offset) {
+  WalFile* wal = WalFile::Of(file);
+  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
+  return wal->real()->pMethods->xRead(wal->real(), to, count, offset);
+}
+
+int Write(sqlite3_file* file, const void* bytes, int count, sqlite3_int64 offset) {
+  return WalFile::Of(file)->Write(bytes, count, offset);
+}
+
+int Truncate(sqlite3_file* file, sqlite3_int64 size) {
+  WalFile* wal = WalFile::Of(file);
+  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
+  return wal->real()->pMethods->xTruncate(wal->real(), size);
+}
+
+int Sync(sqlite3_file* file, int flags) {
+  WalFile* wal = WalFile::Of(file);
+  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
+  return wal->real()->pMethods->xSync(wal->real(), flags);
+}
+
+int FileSize(sqlite3_file* file, sqlite3_int64* size) {
+  WalFile* wal = WalFile::Of(file);
+  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
+  return wal->real()->pMethods->xFileSize(wal->real(), size);
+}
+
+int Lock(sqlite3_file* file, int level) {
+  sqlite3_file* real = WalFile::Of(file)->real();
+  return real->pMethods->xLock(real, level);
+}
+
+int Unlock(sqlite3_file* file, int level) {
+  sqlite3_file* real = WalFile::Of(file)->real();
+  return real->pMethods->xUnlock(real, level);
+}
+
+int CheckReservedLock(sqlite3_file* file, int* held) {
+  sqlite3_file* real = WalFile::Of(file)->real();
+  return real->pMethods->xCheckReservedLock(real, held);
+}
+
+int FileControl(sqlite3_file* file, int op, void* argument) {
+  WalFile* wal = WalFile::Of(file);
+  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
+  return wal->real()->pMethods->xFileControl(wal->real(), op, argument);
+}
+
+int SectorSize(sqlite3_file* file) {
+  sqlite3_file* real = WalFile::Of(file)->real();
+  return real->pMethods->xSectorSize(real);
+}
+
+int DeviceCharacteristics(sqlite3_file* file) {
+  sqlite3_file* real = WalFile::Of(file)->real();
+  return real->pMethods->xDeviceCharacteristics(real);
+}
+
+const sqlite3_io_methods* Methods() {
+  static const sqlite3_io_methods methods = [] {
+    sqlite3_io_methods made{};
+    made.iVersion = 1;  // no shared memory or mapping: SQLite asks the database's file for those
+    made.xClose = Close;
+    made.xRead = Read;
+    made.xWrite = Write;
+    made.xTruncate = Truncate;
+    made.xSync = Sync;
+    made.xFileSize = FileSize;
+    made.xLock = Lock;
+    made.xUnlock = Unlock;
+    made.xCheckReservedLock = CheckReservedLock;
+    made.xFileControl = FileControl;
+    made.xSectorSize = SectorSize;
+    made.xDeviceCharacteristics = DeviceCharacteristics;
+    return made;
+  }();
+  return &methods;
+}
+
+int Open(sqlite3_vfs*, const char* path, sqlite3_file* file, int flags, int* out_flags) {
+  if ((flags & SQLITE_OPEN_WAL) == 0) return Real()->xOpen(Real(), path, file, flags, out_flags);
+  auto* handle = reinterpret_cast<WalFile::Handle*>(file);
+  auto* real = reinterpret_cast<sqlite3_file*>(handle + 1);
+  handle->base.pMethods = nullptr;
+  const int code = Real()->xOpen(Real(), path, real, flags, out_flags);
+  if (code != SQLITE_OK) return code;
+  handle->wal = new (std::nothrow) WalFile(real);
+  if (handle->wal == nullptr) {
+    real->pMethods->xClose(real);
+    return SQLITE_NOMEM;
+  }
+  handle->base.pMethods = Methods();
+  return SQLITE_OK;
+}
+
+}  // namespace
+
+const char* WalVfsName() {
+  static const bool registered = [] {
+    static sqlite3_vfs vfs = *Real();
+    vfs.zName = kName;
+    vfs.pNext = nullptr;
+    vfs.szOsFile = static_cast<int>(sizeof(WalFile::Handle)) + Real()->szOsFile;
+    vfs.xOpen = Open;
+    return sqlite3_vfs_register(&vfs, 0) == SQLITE_OK;
+  }();
+  CHECK(registered);
+  return kName;
+}
+
+WalVfsStats GetWalVfsStats() {
+  return {g_asked.load(std::memory_order_relaxed), g_done.load(std::memory_order_relaxed)};
+}
+
+}  // namespace patina::storage
