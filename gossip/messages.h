@@ -83,9 +83,15 @@ struct Pull {
 };
 
 /// Anti-entropy: what I have received. Asks for the same in return unless it is an answer.
+/// gossip/known_sets.h says how both sides remember what they told each other.
 struct SyncState {
   bool answer = false;
+  /// All of it, or what was added since base.
   crdt::VersionSet received;
+  Digest128 base;   // of the set this builds on; zero: nothing
+  Digest128 known;  // of your set, as far as I know it; zero: not at all
+  /// I do not hold the set that your state builds on: send all of it. The rest does not count.
+  bool refused = false;
 };
 
 /// Send me these from your log, up to about bytes_max.

@@ -37,7 +37,8 @@ void Sync::Exchange(Member& member, Peer& peer, Instant now, Outputs& out) {
   ++shared_.counters.syncs;
   next_while_busy_ = now + kBusyInterval;
   BackOff(peer, now);
-  shared_.SendFrame(member, Lane::kRepair, Frame(SyncState{false, shared_.received}), out);
+  shared_.SendFrame(member, Lane::kRepair,
+                    Frame(known_.Compose(member.info.name, shared_.received, false)), out);
 }
 
 /// The interval doubles until something comes of it; with jitter, so that peers do not fall into
@@ -70,12 +71,20 @@ void Sync::Clear(const std::string& name, Peer& peer) {
 
 void Sync::OnState(Member& from, const SyncState& state, Instant now, Outputs& out) {
   Peer& peer = Obtain(from.info.name);
-  if (!state.answer && now >= peer.next_answer) {
-    peer.next_answer = now + shared_.config.sync_interval_min / 2;
-    shared_.SendFrame(from, Lane::kRepair, Frame(SyncState{true, shared_.received}), out);
+  const crdt::VersionSet* theirs = nullptr;
+  if (state.refused) {
+    known_.OnRefused(from.info.name);
+  } else if (theirs = known_.Take(from.info.name, state); theirs == nullptr) {
+    shared_.SendFrame(from, Lane::kRepair, Frame(KnownSets::Refuse()), out);
   }
-  from.versions_behind = CountVersions(state.received.Lacking(shared_.received));
-  std::vector<crdt::ActorRanges> lacking = shared_.received.Lacking(state.received);
+  if ((state.refused || !state.answer) && now >= peer.next_answer) {
+    peer.next_answer = now + shared_.config.sync_interval_min / 2;
+    shared_.SendFrame(from, Lane::kRepair,
+                      Frame(known_.Compose(from.info.name, shared_.received, true)), out);
+  }
+  if (theirs == nullptr) return;
+  from.versions_behind = CountVersions(theirs->Lacking(shared_.received));
+  std::vector<crdt::ActorRanges> lacking = shared_.received.Lacking(*theirs);
   const uint64_t count = CountVersions(lacking);
   const Instant due = peer.due;
   const bool was_useful = peer.useful;
@@ -280,6 +289,7 @@ void Sync::ForgetGone() {
       continue;
     }
     Clear(peer->first, peer->second);
+    known_.Forget(peer->first);
     peer = peers_.erase(peer);
   }
 }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "gossip/known_sets.h"
 #include "gossip/shared.h"
 #include "gossip/transfer.h"
 
@@ -69,6 +70,7 @@ class Sync {
 
   Shared& shared_;
   Transfer& transfer_;
+  KnownSets known_;
   std::map<std::string, Peer> peers_;
   std::set<std::pair<Instant, std::string>> due_;  // peers with a due time
   Instant next_while_busy_{};                      // exchange, while changes keep coming in

@@ -28,6 +28,14 @@ std::string RangesToBytes(const std::vector<crdt::ActorRanges>& ranges) {
   return bytes;
 }
 
+std::string DigestToBytes(const Digest128& digest) {
+  std::string bytes;
+  ByteWriter out(&bytes);
+  out.U64(digest.low);
+  out.U64(digest.high);
+  return bytes;
+}
+
 std::string SetToBytes(const crdt::VersionSet& set) {
   std::string bytes;
   ByteWriter out(&bytes);
@@ -59,6 +67,9 @@ struct BodyEncoder {
     peer::v1::SyncState message;
     message.set_answer(frame.answer);
     message.set_received(SetToBytes(frame.received));
+    if (frame.base != Digest128()) message.set_base(DigestToBytes(frame.base));
+    if (frame.known != Digest128()) message.set_known(DigestToBytes(frame.known));
+    message.set_refused(frame.refused);
     message.AppendToString(out);
   }
   void operator()(const gossip::SyncRequest& frame) const {
@@ -158,6 +169,15 @@ bool ParseRanges(std::string_view bytes, const PeerLimits& limits,
                  std::vector<crdt::ActorRanges>* ranges) {
   ByteReader in(bytes);
   return wire::DecodeRanges(in, limits, ranges) && in.AtEnd();
+}
+
+/// 16 bytes, or none for the zero digest.
+bool ParseDigest(std::string_view bytes, Digest128* digest) {
+  if (bytes.empty()) return true;
+  ByteReader in(bytes);
+  digest->low = in.U64();
+  digest->high = in.U64();
+  return in.ok() && in.remaining() == 0;
 }
 
 bool ParseSet(std::string_view bytes, const PeerLimits& limits, crdt::VersionSet* set) {
@@ -282,10 +302,12 @@ Result<PeerMessage> DecodeProbe(std::string_view body) {
 Result<PeerMessage> DecodeSyncState(std::string_view body, const PeerLimits& limits) {
   peer::v1::SyncState message;
   gossip::SyncState frame;
-  if (!Parse(body, &message) || !ParseSet(message.received(), limits, &frame.received)) {
+  if (!Parse(body, &message) || !ParseSet(message.received(), limits, &frame.received) ||
+      !ParseDigest(message.base(), &frame.base) || !ParseDigest(message.known(), &frame.known)) {
     return Malformed("a sync state");
   }
   frame.answer = message.answer();
+  frame.refused = message.refused();
   return PeerMessage(gossip::Frame(std::move(frame)));
 }
 

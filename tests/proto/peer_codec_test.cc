@@ -71,7 +71,7 @@ std::vector<gossip::Frame> Frames(Rng& rng) {
       gossip::FreshChanges{"fra-1", 2, {MakeChange(rng, 1), MakeChange(rng, 2)}},
       gossip::IHave{MakeRanges(rng)},
       gossip::Pull{MakeRanges(rng)},
-      gossip::SyncState{true, MakeSet(rng)},
+      gossip::SyncState{true, MakeSet(rng), {rng.Next(), 2}, {3, rng.Next()}, true},
       gossip::SyncRequest{5, MakeRanges(rng), 1 << 20},
       gossip::SyncChanges{5, {MakeChange(rng, 9)}, MakeRanges(rng), true},
       gossip::TransferRequest{6, rng.Next(), MakeSet(rng)},
