@@ -157,6 +157,7 @@ void RunAgent(const Options& options, CommandContext& context) {
   }
   // Before any other thread is there, so that all of them leave the signals to this one.
   SignalThread signals;
+  KeepGrpc();
   Result<std::unique_ptr<agent::Agent>> agent = agent::Agent::Start(*config);
   if (!agent.ok()) return Fail(context, agent.error());
   signals.OnTerminate([&agent] { (*agent)->RequestStop(); });

@@ -31,6 +31,11 @@ Result<Connection> Dial(const CommandContext& context, Duration deadline = std::
 /// Dial, with the error already printed and context.exit_code set (3): nothing in channel then.
 Connection DialOrFail(CommandContext& context);
 
+/// From now on gRPC is not shut down before the process exits: the end of its last channel or
+/// server would join a poller that may sleep for 10 s. Starts threads: after the signals are
+/// blocked.
+void KeepGrpc();
+
 /// A channel to one address ("unix:/path", "host:port") without waiting for it, with the message
 /// limits, keepalive and reconnect backoff of this project. For programs that stay connected.
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);

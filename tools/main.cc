@@ -1,5 +1,3 @@
-#include <grpc/grpc.h>
-
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -95,8 +93,4 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace patina::tools
 
-int main(int argc, char** argv) {
-  // gRPC is never shut down: the last channel's end would join a poller that may sleep for 10 s.
-  grpc_init();
-  return patina::tools::Run(argc, argv);
-}
+int main(int argc, char** argv) { return patina::tools::Run(argc, argv); }

@@ -67,6 +67,7 @@ void RunProxySink(const Options& options, CommandContext& context) {
   if (!config.ok()) return Fail(context, config.error().message, kExitUsage);
   StopSign stop;
   SignalThread signals;  // before other threads
+  KeepGrpc();
   signals.OnTerminate([&] { stop.Raise(); });
 
   const SystemClock clock;

@@ -12,6 +12,7 @@
 
 #include "patina/v1/admin.grpc.pb.h"
 #include "patina/v1/state.grpc.pb.h"
+#include "tools/client.h"
 #include "tools/proto_values.h"
 
 namespace patina::tools::bench {
@@ -34,6 +35,7 @@ std::shared_ptr<grpc::Channel> OwnChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1'000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
+  KeepGrpc();
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
