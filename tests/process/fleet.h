@@ -86,6 +86,8 @@ class TestAgent {
 
   const std::string& name() const { return name_; }
   const std::string& api() const { return api_; }
+  /// It answers there, too.
+  std::filesystem::path api_socket() const { return data_ / "api.sock"; }
   const std::string& gossip() const { return gossip_; }
   int api_port() const { return api_port_; }
   int gossip_port() const { return gossip_port_; }
