@@ -133,9 +133,10 @@ class TestNode {
     };
     listeners.on_actor = [net_of](ActorId actor) { net_of->OnActor(actor); };
     writer_->Start(std::move(listeners));
-    net_->SetInquiryHandler([this](std::string payload, std::function<void(std::string)> reply) {
-      reply(config_.node.name + " heard " + payload);
-    });
+    net_->SetInquiryHandler(
+        [this](const std::string& payload, const std::function<void(std::string)>& reply) {
+          reply(config_.node.name + " heard " + payload);
+        });
     net_->Start(writer_.get(), readers_.get());
   }
   ~TestNode() { Stop(); }

@@ -145,6 +145,7 @@ class MachinesWatch {
 
 std::vector<std::string> KeysOf(const std::vector<v1::WatchEvent>& events) {
   std::vector<std::string> keys;
+  keys.reserve(events.size());
   for (const v1::WatchEvent& event : events) keys.push_back(event.key(0).text());
   return keys;
 }

@@ -66,7 +66,7 @@ std::vector<std::string> Garbage(Rng& random) {
       std::string("\x7f\xff\xff\xff", 4) + "short",
       std::string("\x10\x00\x00\x00", 4) + std::string(16, '\x80'),
   };
-  for (size_t size : {1, 7, 64, 1'200, 60'000}) {
+  for (const size_t size : {1u, 7u, 64u, 1'200u, 60'000u}) {
     for (int i = 0; i < 10; ++i) garbage.push_back(RandomBytes(random, size));
   }
   return garbage;
@@ -82,9 +82,7 @@ int64_t CounterOf(const TestAgent& agent, const std::string& name) {
 void WriteRoutableApp(const std::string& api) {
   for (const char* sql : {
            "INSERT INTO apps (name) VALUES ('web')",
-           "INSERT INTO hosts (id, region) VALUES ('h-1', 'a')",
-           "INSERT INTO machines (id, app, host, region, state) "
-           "VALUES ('m-1', 'web', 'h-1', 'a', 'started')",
+           "INSERT INTO machines (id, app, region, state) VALUES ('m-1', 'web', 'a', 'started')",
            "INSERT INTO services (machine, port, address) VALUES ('m-1', 80, '10.0.0.1:80')",
            "INSERT INTO checks (machine, port, name, status) VALUES ('m-1', 80, 'up', 'passing')",
        }) {
