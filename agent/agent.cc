@@ -108,7 +108,9 @@ class Agent::Impl {
     if (api_) api_->Stop();
     if (subscriptions_) subscriptions_->Stop();
     if (net_) net_->Stop();
+    if (net_readers_) net_readers_->Stop();
     if (readers_) readers_->Stop();
+    // Its connection is to be the last one: only that one removes the write-ahead log.
     if (writer_) writer_->Stop();
   }
 
@@ -153,6 +155,8 @@ class Agent::Impl {
     ASSIGN_OR_RETURN(net_, Net::Open(config_, schema_.Hash(), std::move(received_), clock_));
     const std::string path = DatabasePath(config_);
     ASSIGN_OR_RETURN(readers_, ReaderPool::Start(path, config_.readers, config_.reader_queue_max));
+    ASSIGN_OR_RETURN(net_readers_,
+                     ReaderPool::Start(path, config_.net_readers, config_.reader_queue_max));
     writer_->Start(MakeListeners());
     ASSIGN_OR_RETURN(auto subscriptions,
                      Subscriptions::Start(config_, schema_, path, writer_.get()));
@@ -168,10 +172,11 @@ class Agent::Impl {
     context.schema = &schema_;
     context.writer = writer_.get();
     context.readers = readers_.get();
+    context.net_readers = net_readers_.get();
     context.subscriptions = subscriptions_.get();
     context.net = net_.get();
     context.verifier = verifier_.get();
-    net_->Start(writer_.get(), readers_.get());
+    net_->Start(writer_.get(), net_readers_.get());
     if (actor_ != ActorId()) net_->OnActor(actor_);
     ASSIGN_OR_RETURN(api_, ApiServer::Start(context));
     live_api_.store(api_.get(), std::memory_order_release);
@@ -251,7 +256,8 @@ class Agent::Impl {
   // Destroyed from the last to the first; all have been stopped by then.
   std::unique_ptr<Net> net_;
   std::unique_ptr<Writer> writer_;
-  std::unique_ptr<ReaderPool> readers_;
+  std::unique_ptr<ReaderPool> readers_;      // clients'
+  std::unique_ptr<ReaderPool> net_readers_;  // peers': slow queries must not hold up repair
   std::unique_ptr<Verifier> verifier_;
   std::unique_ptr<Subscriptions> subscriptions_;
   std::unique_ptr<ApiServer> api_;

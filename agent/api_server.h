@@ -20,6 +20,7 @@ struct ApiContext {
   const storage::Schema* schema = nullptr;
   Writer* writer = nullptr;
   ReaderPool* readers = nullptr;
+  const ReaderPool* net_readers = nullptr;  // to tell of
   Subscriptions* subscriptions = nullptr;
   Net* net = nullptr;
   Verifier* verifier = nullptr;

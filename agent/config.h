@@ -43,8 +43,9 @@ struct Config {
   size_t writer_queue_bytes_max = 64u << 20;
   size_t group_commit_transactions_max = 256;
   size_t merge_batch_bytes_max = 1u << 20;
-  size_t readers = 4;
-  size_t reader_queue_max = 1'000;
+  size_t readers = 4;      // for clients
+  size_t net_readers = 2;  // for peers alone: log reads and transfers, whatever clients ask
+  size_t reader_queue_max = 1'000;          // of each of the two pools
   size_t peer_queue_bytes_max = 32u << 20;  // waiting to be sent to one peer, per lane
   size_t peer_connections_max = 1'024;
   size_t frame_bytes_max = 64u << 20;

@@ -98,6 +98,7 @@ void AddAgent(Config* config, Keys* keys) {
                 Count("group_commit_transactions_max", &config->group_commit_transactions_max),
                 Count("merge_batch_bytes_max", &config->merge_batch_bytes_max),
                 Count("readers", &config->readers, 1, 256),
+                Count("net_readers", &config->net_readers, 1, 64),
                 Count("reader_queue_max", &config->reader_queue_max),
                 Count("peer_queue_bytes_max", &config->peer_queue_bytes_max),
                 Count("peer_connections_max", &config->peer_connections_max),

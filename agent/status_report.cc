@@ -89,6 +89,7 @@ void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::Statu
   Count(status, "writer.merge_batches", writer.merge_batches);
   Count(status, "writer.longest_commit_us", writer.longest_commit_us);
   Count(status, "readers.queued", context.readers->queued(), config.reader_queue_max);
+  Count(status, "net_readers.queued", context.net_readers->queued(), config.reader_queue_max);
   Count(status, "api.streams", streams.open(), streams.streams_max());
   const subscribe::EngineStats engine = context.subscriptions->stats();
   Count(status, "subscribe.queries", engine.queries, config.subscribe.subscriptions_max);

@@ -58,6 +58,38 @@ class AgentTest : public ::testing::Test {
     }
     return reader->Finish().ok() ? count : -1;
   }
+  /// Holds a reader until it goes.
+  class EndlessQuery {
+   public:
+    explicit EndlessQuery(const Agent& agent) : state_(StateOf(agent)) {
+      v1::QueryRequest request;
+      request.mutable_statement()->set_sql(
+          "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n");
+      request.set_deadline_ms(120'000);
+      reader_ = state_->Query(&context_, request);
+    }
+    ~EndlessQuery() {
+      context_.TryCancel();
+      (void)reader_->Finish();
+    }
+
+   private:
+    const std::unique_ptr<v1::State::Stub> state_;
+    grpc::ClientContext context_;
+    std::unique_ptr<grpc::ClientReader<v1::QueryResponse>> reader_;
+  };
+  static int64_t CounterOf(const Agent& agent, std::string_view name) {
+    auto admin = v1::Admin::NewStub(
+        grpc::CreateChannel(agent.api_addresses().at(0), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    v1::StatusResponse response;
+    EXPECT_TRUE(admin->Status(&context, v1::StatusRequest(), &response).ok());
+    for (const auto& counter : response.counters()) {
+      if (counter.name() == name) return static_cast<int64_t>(counter.value());
+    }
+    return -1;
+  }
   static v1::VerifyResponse Verify(const Agent& agent) {
     auto admin = v1::Admin::NewStub(
         grpc::CreateChannel(agent.api_addresses().at(0), grpc::InsecureChannelCredentials()));
@@ -90,6 +122,19 @@ TEST_F(AgentTest, ThreeAgentsConvergeAndVerifyEqual) {
     const auto response = Verify(*b);
     return response.equal() && response.nodes_size() == 3;
   }));
+}
+
+TEST_F(AgentTest, QueriesThatHoldAllReadersDoNotKeepPeersFromRepair) {
+  const auto a = StartAgent("a");
+  ASSERT_NE(a, nullptr);
+  ASSERT_TRUE(Execute(*StateOf(*a), "INSERT INTO machines(id) VALUES('m1')").ok());
+  EndlessQuery running(*a), waiting(*a);  // TestConfig gives clients one reader
+  ASSERT_TRUE(Eventually([&] { return CounterOf(*a, "readers.queued") == 1; }));
+  const auto b = StartAgent("b", {a->gossip_address()});
+  ASSERT_NE(b, nullptr);
+  const auto at_b = StateOf(*b);
+  EXPECT_TRUE(Eventually([&] { return CountRows(*at_b) == 1; }));
+  EXPECT_EQ(CounterOf(*a, "readers.queued"), 1);
 }
 
 TEST_F(AgentTest, WhatWasWrittenIsThereAfterARestart) {
