@@ -105,6 +105,7 @@ class Agent::Impl {
     RequestStop();
     if (watchdog_.joinable()) watchdog_.join();
     if (verifier_) verifier_->Stop();  // calls that wait for it end, and with them the API
+    if (subscriptions_) subscriptions_->CancelQueries();  // the API's calls wait for them
     if (api_) api_->Stop();
     if (subscriptions_) subscriptions_->Stop();
     if (net_) net_->Stop();

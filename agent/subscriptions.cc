@@ -1,6 +1,7 @@
 #include "agent/subscriptions.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -59,10 +60,12 @@ class Subscriptions::Impl {
   Status Start(const std::string& path) {
     ASSIGN_OR_RETURN(reader_, storage::Reader::Open(path));
     engine_ = std::make_unique<subscribe::Engine>(
-        limits_, schema_, *reader_, clock_, [this](std::vector<bool> wanted) {
+        limits_, schema_, *reader_, clock_,
+        [this](std::vector<bool> wanted) {
           writer_->RunAndWait(
               [&](storage::Store& store) { store.SetEffectTables(std::move(wanted)); });
-        });
+        },
+        &cancelled_);
     thread_ = std::thread([this] {
       NameThread("subscribe");
       Loop();
@@ -70,7 +73,10 @@ class Subscriptions::Impl {
     return OkStatus();
   }
 
+  void CancelQueries() { cancelled_.store(true, std::memory_order_relaxed); }
+
   void Stop() {
+    CancelQueries();
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
@@ -182,6 +188,7 @@ class Subscriptions::Impl {
     stats_ = stats;
   }
 
+  std::atomic<bool> cancelled_{false};  // polled while a query runs
   const subscribe::EngineLimits limits_;
   const storage::Schema schema_;
   const size_t commits_max_, bytes_max_;
@@ -215,6 +222,7 @@ Result<std::unique_ptr<Subscriptions>> Subscriptions::Start(const Config& config
   return std::unique_ptr<Subscriptions>(new Subscriptions(std::move(impl)));
 }
 
+void Subscriptions::CancelQueries() { impl_->CancelQueries(); }
 void Subscriptions::Stop() { impl_->Stop(); }
 
 void Subscriptions::OnCommit(Effects effects) { impl_->OnCommit(std::move(effects)); }

@@ -18,7 +18,10 @@ class Subscriptions {
                                                       const storage::Schema& schema,
                                                       const std::string& path, Writer* writer);
   ~Subscriptions();
-  void Stop();
+  /// The query that runs and all later ones end with UNAVAILABLE: before whoever waits for this
+  /// thread is stopped.
+  void CancelQueries();
+  void Stop();  // cancels, too
 
   /// From the writer thread.
   void OnCommit(std::shared_ptr<const storage::CommitEffects> effects);

@@ -40,6 +40,8 @@ class Writer::Impl {
   void Start(Listeners listeners) {
     listeners_ = std::move(listeners);
     actor_ = store_->actor();
+    // A large transfer is one turn: as long as it gets on, the watchdog is not to end the process.
+    store_->SetProgress([this] { NoteTurn(); });
     thread_ = std::thread([this] {
       NameThread("writer");
       Loop();
@@ -82,7 +84,7 @@ class Writer::Impl {
       // all.
       if (last_group_ >= kGatherFrom && batch_.Empty()) queue_.Gather(kGather);
       closed = queue_.Take(batch_.Empty() ? WaitTime() : Duration::zero(), &batch_);
-      last_turn_ms_.store(SteadyMs(Now()), std::memory_order_release);
+      NoteTurn();
       busy_.store(true, std::memory_order_release);
       // One of each kind in turn: a flood of one does not starve the others.
       RunTasks();
@@ -97,6 +99,8 @@ class Writer::Impl {
     store_.reset();
     busy_.store(false, std::memory_order_release);
   }
+
+  void NoteTurn() { last_turn_ms_.store(SteadyMs(Now()), std::memory_order_release); }
 
   Duration WaitTime() const {
     if (!parked_) return kIdleWait;
@@ -190,8 +194,9 @@ class Writer::Impl {
       LogWarning("writer", "merging ", ids.size(),
                  " changesets failed, trying them alone: ", outcomes.error().ToString());
       MergeAlone(changesets, ids);
-    } else if (listeners_.on_persist_failed) {
-      listeners_.on_persist_failed(std::move(ids));
+    } else {
+      TellEffects(std::move(effects));  // the store, too, may have merged some of them alone
+      if (listeners_.on_persist_failed) listeners_.on_persist_failed(std::move(ids));
     }
     CheckBroken();
   }

@@ -63,8 +63,8 @@ class Writer {
     uint64_t merged = 0, merge_rejected = 0, merges_refused = 0;
   };
   Stats stats() const;
-  /// Steady milliseconds when the thread last came round, for the watchdog; busy is false when it
-  /// waits.
+  /// Steady milliseconds when the thread last came round or got on with something long, for the
+  /// watchdog; now when it waits.
   int64_t LastTurnMs() const;
 
  private:

@@ -125,7 +125,9 @@ Status Store::Impl::WriteDirtyRows() {
     }
     if (row->present && row->dead_in_file) RETURN_IF_ERROR(table.DeleteDead(*row));
   }
+  size_t written = 0;
   for (CachedRow* row : rows) {
+    NoteStep(written++);
     CachedRow copy_of_marks;  // what the file holds is noted only when the commit is certain
     copy_of_marks.clock_rowid = row->clock_rowid;
     copy_of_marks.dead_in_file = row->dead_in_file;
@@ -216,7 +218,8 @@ Status Store::Impl::TrimLog() {
                   false));
   scan.BindInt(1, static_cast<int64_t>(last_seq));
   uint64_t trim_to = 0, left = log_bytes;
-  while (true) {
+  for (size_t entry = 0;; ++entry) {
+    NoteStep(entry);
     ASSIGN_OR_RETURN(const bool row, scan.Step());
     if (!row) break;
     const crdt::HlcTime time{static_cast<uint64_t>(scan.ColumnInt(1))};

@@ -34,6 +34,9 @@ Result<std::vector<ChangeId>> Store::SettleParked(CommitEffects* effects) {
 }
 Status Store::CheckpointIfDue() { return impl_->CheckpointIfDue(); }
 Status Store::Checkpoint() { return impl_->Checkpoint(); }
+void Store::SetProgress(std::function<void()> on_progress) {
+  impl_->on_progress = std::move(on_progress);
+}
 void Store::SetClockCorrection(int64_t ms) { impl_->clock_correction_ms = ms; }
 
 void Store::SetEffectTables(std::vector<bool> wanted) {
@@ -129,7 +132,8 @@ Result<std::vector<RowDigest>> Store::Impl::RowsInBucket(std::string_view name, 
   std::vector<RowDigest> rows;
   ASSIGN_OR_RETURN(Stmt scan,
                    db->Prepare("SELECT " + table->KeyList() + " FROM " + QuoteName(name), false));
-  while (true) {
+  for (size_t row = 0;; ++row) {
+    NoteStep(row);
     ASSIGN_OR_RETURN(const bool more, scan.Step());
     if (!more) return rows;
     RowDigest digest;
@@ -140,22 +144,22 @@ Result<std::vector<RowDigest>> Store::Impl::RowsInBucket(std::string_view name, 
     if (BucketOfKey(digest.key) != bucket) continue;
     const uint64_t key_hash = RowCache::KeyHash(digest.key);
     // From the file, not the cache: what is really stored is compared.
-    ASSIGN_OR_RETURN(CachedRow row, table->Load(digest.key, key_hash, actors));
+    ASSIGN_OR_RETURN(CachedRow found, table->Load(digest.key, key_hash, actors));
     if (const CachedRow* cached = cache.Find(table->number(), digest.key, key_hash))
-      row.clock = cached->clock;
-    digest.hash = hashers[table->number()].Hash(key_hash, row.clock, row.values, actors);
+      found.clock = cached->clock;
+    digest.hash = hashers[table->number()].Hash(key_hash, found.clock, found.values, actors);
     std::vector<crdt::ValueView> values;
-    if (!crdt::UnpackValues(row.values, crdt::kMaxColumns, &values))
+    if (!crdt::UnpackValues(found.values, crdt::kMaxColumns, &values))
       return DataLoss("a row cannot be read");
-    const crdt::Stamp& existence = row.clock.existence();
+    const crdt::Stamp& existence = found.clock.existence();
     if (!existence.IsNever()) {
-      digest.cells.push_back({"", row.clock.alive() ? "alive" : "deleted", existence.time,
+      digest.cells.push_back({"", found.clock.alive() ? "alive" : "deleted", existence.time,
                               actors.Get(existence.actor), existence.version});
     }
     for (size_t i = 0; i < values.size(); ++i) {
       const auto column = static_cast<crdt::ColumnIndex>(i);
-      if (!row.clock.HasCell(column)) continue;
-      const crdt::Stamp stamp = row.clock.Cell(column);
+      if (!found.clock.HasCell(column)) continue;
+      const crdt::Stamp stamp = found.clock.Cell(column);
       digest.cells.push_back({table->table().columns[i].name, values[i].ToString(), stamp.time,
                               actors.Get(stamp.actor), stamp.version});
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -168,6 +169,10 @@ class Store {
   /// Writes behind what is only in memory if it is due (or at once), and trims the log.
   Status CheckpointIfDue();
   Status Checkpoint();
+
+  /// Called now and then during what takes long (each chunk of a transfer, each thousand rows of a
+  /// checkpoint or a comparison), so that it is not taken for stuck. Must not call the store.
+  void SetProgress(std::function<void()> on_progress);
 
   /// What to add to the wall clock to get cluster time (see gossip::Node::ClockCorrectionMs).
   void SetClockCorrection(int64_t ms);

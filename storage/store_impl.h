@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -200,7 +201,17 @@ class Store::Impl {
   Status MergeStaged(uint64_t transfer, TransferDecode* decode);
   Status FinishTransfer(const TransferDecode& decode);
 
+  /// After each of many steps: tells whoever listens once in kStepsPerProgress.
+  void NoteStep(size_t step) {
+    if (step % kStepsPerProgress == kStepsPerProgress - 1) NoteProgress();
+  }
+  void NoteProgress() {
+    if (on_progress) on_progress();
+  }
+  static constexpr size_t kStepsPerProgress = 1'000;
+
   StoreOptions options;
+  std::function<void()> on_progress;
   Schema schema;
   std::unique_ptr<Db> db;
   std::vector<std::unique_ptr<TableIo>> tables;

@@ -159,6 +159,7 @@ Status Store::Impl::MergeStaged(uint64_t transfer, TransferDecode* decode) {
       return InvalidArgument(StrCat("chunk ", next, " of the transfer is missing"));
     const std::string bytes(chunks.ColumnBytes(0));
     RETURN_IF_ERROR(MergeTransferChunk(bytes, decode));
+    NoteProgress();
   }
   // What was cut off must not be claimed.
   return decode->end ? OkStatus() : Status(InvalidArgument("the transfer's end is missing"));

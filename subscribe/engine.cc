@@ -39,12 +39,14 @@ EventBatch SingleEvent(EventKind kind, uint64_t change_number, std::string reaso
 
 Engine::Impl::Impl(const EngineLimits& limits, const storage::Schema& schema,
                    storage::Reader& reader, const Clock& clock,
-                   std::function<void(std::vector<bool>)> want_tables)
+                   std::function<void(std::vector<bool>)> want_tables,
+                   const std::atomic<bool>* cancelled)
     : limits_(limits),
       schema_(schema),
       reader_(reader),
       clock_(clock),
       want_tables_(std::move(want_tables)),
+      cancelled_(cancelled),
       wanted_(schema.tables.size(), false),
       next_heartbeat_(clock.Now() + kHeartbeatInterval) {
   feeds_.reserve(schema.tables.size());
@@ -102,7 +104,7 @@ Result<Query*> Engine::Impl::StartQuery(std::string cache_key,
   auto query = std::make_unique<Query>(next_query_++, statement, std::move(plan), limits_);
   std::vector<Event> not_needed;
   const Instant start = clock_.Now();
-  RETURN_IF_ERROR(query->Evaluate(reader_, &not_needed));
+  RETURN_IF_ERROR(query->Evaluate(reader_, cancelled_, &not_needed));
   const Instant now = clock_.Now();
   query->rerun_allowed_at =
       start + std::max(limits_.rerun_interval_min, kIntervalPerWork * (now - start));
@@ -212,8 +214,10 @@ EngineStats Engine::Impl::Stats() const {
 }
 
 Engine::Engine(const EngineLimits& limits, const storage::Schema& schema, storage::Reader& reader,
-               const Clock& clock, std::function<void(std::vector<bool>)> want_tables)
-    : impl_(std::make_unique<Impl>(limits, schema, reader, clock, std::move(want_tables))) {}
+               const Clock& clock, std::function<void(std::vector<bool>)> want_tables,
+               const std::atomic<bool>* cancelled)
+    : impl_(std::make_unique<Impl>(limits, schema, reader, clock, std::move(want_tables),
+                                   cancelled)) {}
 Engine::~Engine() = default;
 
 Result<SubscriberId> Engine::Subscribe(const SubscribeRequest& request, Subscriber* subscriber) {

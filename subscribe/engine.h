@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,7 +24,8 @@ struct EngineLimits {
   size_t result_rows_max = 2'000'000;   // of one query
   size_t history_bytes_max = 4u << 20;  // of one query's recent events, for resuming
   Duration history_kept_idle = std::chrono::seconds(60);  // after the last subscriber left
-  Duration query_deadline = std::chrono::seconds(30);
+  /// Of one run. All live queries share the thread: a slow one holds up the others this long.
+  Duration query_deadline = std::chrono::seconds(2);
   Duration rerun_interval_min = std::chrono::milliseconds(5);  // of one query that is run anew
   size_t subscriber_queue_bytes_max = 8u << 20;  // of one slow subscriber; then it is reset
 };
@@ -91,9 +93,11 @@ class Engine {
  public:
   /// Both outlive the engine. want_tables is told which tables' rows are needed in effects whenever
   /// that grows; it must return only when commits from now on will carry them (see
-  /// storage::Store::SetEffectTables).
+  /// storage::Store::SetEffectTables). When *cancelled becomes true, the query that runs and all
+  /// later ones end with UNAVAILABLE; null: never.
   Engine(const EngineLimits& limits, const storage::Schema& schema, storage::Reader& reader,
-         const Clock& clock, std::function<void(std::vector<bool>)> want_tables);
+         const Clock& clock, std::function<void(std::vector<bool>)> want_tables,
+         const std::atomic<bool>* cancelled = nullptr);
   ~Engine();
 
   /// Errors, after which nothing was sent and nothing changed: INVALID_ARGUMENT (not a SELECT,

@@ -105,7 +105,7 @@ void Engine::Impl::Rerun(Query& query) {
   reruns_due_.erase({query.rerun_at, query.id()});
   std::vector<Event> events;
   const Instant start = clock_.Now();
-  const Status status = query.Evaluate(reader_, &events);
+  const Status status = query.Evaluate(reader_, cancelled_, &events);
   if (!status.ok()) return Fail(query, status.error());
   query.rerun_allowed_at =
       start + std::max(limits_.rerun_interval_min, kIntervalPerWork * (clock_.Now() - start));

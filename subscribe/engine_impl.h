@@ -28,7 +28,8 @@ EventBatch SingleEvent(EventKind kind, uint64_t change_number, std::string reaso
 class Engine::Impl {
  public:
   Impl(const EngineLimits& limits, const storage::Schema& schema, storage::Reader& reader,
-       const Clock& clock, std::function<void(std::vector<bool>)> want_tables);
+       const Clock& clock, std::function<void(std::vector<bool>)> want_tables,
+       const std::atomic<bool>* cancelled);
 
   Result<SubscriberId> Subscribe(const SubscribeRequest& request, Subscriber* subscriber);
   void Unsubscribe(SubscriberId id);
@@ -74,6 +75,7 @@ class Engine::Impl {
   storage::Reader& reader_;
   const Clock& clock_;
   const std::function<void(std::vector<bool>)> want_tables_;
+  const std::atomic<bool>* const cancelled_;
   ThreadChecker thread_;
 
   std::map<QueryId, std::unique_ptr<Query>> queries_;

@@ -61,6 +61,18 @@ storage::Statement WithSql(storage::Statement statement, const std::string& sql)
   return statement;
 }
 
+/// What the subscriber is told instead of the reader's error.
+Error Why(Error error, Duration deadline) {
+  if (error.code == Errc::kDeadlineExceeded) {
+    error.message = StrCat("the query took longer than ", ToMs(deadline),
+                           " ms (limits.subscription_query_deadline_ms): live queries share one "
+                           "thread; make it cheaper, or raise the limit");
+  } else if (error.code == Errc::kCancelled) {
+    error = Unavailable("the agent is stopping");
+  }
+  return error;
+}
+
 }  // namespace
 
 Query::Query(uint64_t id, storage::Statement statement, Plan plan, const EngineLimits& limits)
@@ -72,16 +84,18 @@ Query::Query(uint64_t id, storage::Statement statement, Plan plan, const EngineL
       result_(plan_.key_columns > 0),
       history_(limits.history_bytes_max) {}
 
-Status Query::Evaluate(storage::Reader& reader, std::vector<Event>* events) {
+Status Query::Evaluate(storage::Reader& reader, const std::atomic<bool>* cancelled,
+                       std::vector<Event>* events) {
   ASSIGN_OR_RETURN(const uint64_t seq, reader.BeginSnapshot());
   storage::QueryLimits limits;
   limits.deadline = deadline_;
   limits.rows_max = rows_max_;
+  limits.cancelled = cancelled;
   result_.BeginRebuild();
   Rebuilder rebuilder(plan_, &result_);
   const Status status = reader.Query(statement_, limits, rebuilder);
   reader.EndSnapshot();
-  RETURN_IF_ERROR(status);
+  if (!status.ok()) return Why(status.error(), deadline_);
   if (!rebuilder.well_formed) return Aborted("the tables' columns changed: subscribe again");
   as_of_ = std::max(as_of_, seq);
   dirty_ = false;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -28,8 +29,9 @@ class Query {
 
   /// Reads the whole answer at the newest snapshot, and writes what differs from the one held.
   /// Required: once before anything else. After an error the query must be dropped. Errors: the
-  /// reader's.
-  Status Evaluate(storage::Reader& reader, std::vector<Event>* events);
+  /// reader's; DEADLINE_EXCEEDED names the limit; UNAVAILABLE if *cancelled (may be null).
+  Status Evaluate(storage::Reader& reader, const std::atomic<bool>* cancelled,
+                  std::vector<Event>* events);
 
   /// Incremental only: brings the answer up to date for these rows, which the probe holds (their
   /// after images). After an error nothing has changed. Errors: the probe's, RESOURCE_EXHAUSTED.

@@ -142,6 +142,21 @@ TEST_F(WriterTest, ChangesetsOfPeersAreMergedAndGarbageAmongThemIsNot) {
   EXPECT_EQ(writer_->stats().merge_rejected, 1u);
 }
 
+TEST_F(WriterTest, ALongTurnThatGetsOnIsNotTakenForStuck) {
+  Start();
+  ASSERT_TRUE(ExecuteAndWait(*writer_,
+                             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                             "WHERE i < 2000) INSERT INTO machines(id) SELECT 'm' || i FROM n")
+                  .ok());
+  writer_->RunAndWait([this](storage::Store& store) {
+    const int64_t before = writer_->LastTurnMs();
+    EXPECT_TRUE(Eventually([&] { return ToMs(clock_.Now().time_since_epoch()) > before; }));
+    EXPECT_EQ(writer_->LastTurnMs(), before);
+    EXPECT_TRUE(store.Checkpoint().ok());
+    EXPECT_GT(writer_->LastTurnMs(), before);
+  });
+}
+
 TEST_F(WriterTest, StopFinishesWhatIsQueuedAndRefusesTheRest) {
   std::atomic<int> done{0};
   for (int i = 0; i < 1'000; ++i) {

@@ -64,6 +64,29 @@ TEST_F(TransferTest, ANewNodeGetsEverythingInChunksOfAnySize) {
   }
 }
 
+TEST_F(TransferTest, MergingTellsThatItGetsOnAfterEachChunk) {
+  Fill();
+  to_.clock.SetWallMs(now_);
+  size_t told = 0;
+  to_.store->SetProgress([&told] { ++told; });
+  const auto chunks = TransferChunks(from_, {}, 100);
+  ASSERT_GT(chunks.size(), 5u);
+  ASSERT_TRUE(TakeTransfer(to_, chunks).ok());
+  EXPECT_EQ(told, chunks.size());
+}
+
+TEST_F(TransferTest, ACheckpointTellsThatItGetsOnEachThousandRows) {
+  size_t told = 0;
+  Write(to_, {"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3500) "
+              "INSERT INTO t SELECT 'k' || i, '', i FROM n"});
+  to_.store->SetProgress([&told] { ++told; });
+  ASSERT_TRUE(to_.store->Checkpoint().ok());
+  EXPECT_EQ(told, 3u);
+  told = 0;
+  ASSERT_TRUE(to_.store->RowsInBucket("t", 0).ok());
+  EXPECT_EQ(told, 3u);
+}
+
 TEST_F(TransferTest, ANodeThatIsBehindGetsOnlyWhatItLacks) {
   Fill();
   to_.clock.SetWallMs(now_);

@@ -69,6 +69,45 @@ TEST_F(EngineTest, SnapshotThenChanges) {
   EXPECT_EQ(folder.Rows(), Answer(store.reader(), kByApp));
 }
 
+/// As many steps as the largest cpu says.
+const storage::Statement kCounting =
+    Sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+        "(SELECT max(cpu) FROM machines)) SELECT count(*) FROM n");
+
+TEST_F(EngineTest, ARunOverTheDeadlineEndsThatSubscriptionAndNamesTheLimit) {
+  limits.query_deadline = std::chrono::milliseconds(20);
+  limits.rerun_interval_min = Duration(0);
+  Start();
+  Commit({"INSERT INTO machines VALUES ('a', 'web', 1, '')"});
+  Folder endless, other;
+  Subscribe(kCounting, endless);
+  Subscribe(kByApp, other);
+  Commit({"UPDATE machines SET cpu = 1000000000000 WHERE id = 'a'"});
+  EXPECT_NE(endless.last_error.find("20 ms (limits.subscription_query_deadline_ms)"),
+            std::string::npos)
+      << endless.last_error;
+  EXPECT_EQ(other.last_error, "");
+  EXPECT_EQ(other.Count(EventKind::kUpdate), 1u);
+  EXPECT_EQ(engine->Stats().queries, 1u);
+  Folder again;
+  const auto refused = engine->Subscribe({kCounting, std::nullopt, false}, &again);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Errc::kDeadlineExceeded);
+  EXPECT_EQ(refused.error().message, endless.last_error);
+}
+
+TEST_F(EngineTest, WhenCancelledAnEndlessQueryIsNotWaitedFor) {
+  const std::atomic<bool> cancelled = true;
+  limits.query_deadline = std::chrono::hours(1);
+  engine = std::make_unique<Engine>(
+      limits, store.schema(), store.reader(), clock, [](std::vector<bool>) {}, &cancelled);
+  Commit({"INSERT INTO machines VALUES ('a', 'web', 1000000000000, '')"});
+  Folder folder;
+  const auto refused = engine->Subscribe({kCounting, std::nullopt, false}, &folder);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Errc::kUnavailable);
+}
+
 TEST_F(EngineTest, AChangeOfAColumnNotAskedForSaysNothing) {
   Start();
   Commit({"INSERT INTO machines VALUES ('a', 'web', 1, '')"});
