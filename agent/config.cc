@@ -4,6 +4,8 @@
 
 #include <charconv>
 #include <fstream>
+#include <initializer_list>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -24,6 +26,21 @@ namespace {
 std::string At(std::string_view file, const toml::source_region& source) {
   return StrCat(file, ":", source.begin.line, ":", source.begin.column);
 }
+
+/// Where each key that was set got its value, for errors that only several keys together show.
+struct Origins {
+  std::string_view file;
+  std::map<std::string, std::string, std::less<>> places;  // by "section.key"
+
+  /// At the first of these keys that was set; if none was, in the file.
+  Error Wrong(std::initializer_list<std::string_view> keys, std::string_view message) const {
+    for (const std::string_view key : keys) {
+      const auto place = places.find(key);
+      if (place != places.end()) return InvalidArgument(StrCat(place->second, ": ", message));
+    }
+    return InvalidArgument(file.empty() ? std::string(message) : StrCat(file, ": ", message));
+  }
+};
 
 Error WrongType(const std::string& where, std::string_view name, std::string_view expected) {
   return InvalidArgument(StrCat(where, ": ", name, " must be ", expected));
@@ -145,7 +162,7 @@ std::string Suggestion(std::string_view word, const std::vector<std::string>& kn
 }
 
 Status ApplySection(const std::vector<ConfigKey>& keys, std::string_view section,
-                    const toml::table& table, std::string_view file) {
+                    const toml::table& table, std::string_view file, Origins* origins) {
   for (const auto& [name, node] : table) {
     const ConfigKey* found = nullptr;
     std::vector<std::string> known;
@@ -159,11 +176,13 @@ Status ApplySection(const std::vector<ConfigKey>& keys, std::string_view section
                                     "\" in [", section, "]", Suggestion(name.str(), known)));
     }
     RETURN_IF_ERROR(SetFromToml(*found, node, file));
+    origins->places[StrCat(section, ".", name.str())] = At(file, node.source());
   }
   return OkStatus();
 }
 
-Status ApplyToml(const std::vector<ConfigKey>& keys, std::string_view text, std::string_view file) {
+Status ApplyToml(const std::vector<ConfigKey>& keys, std::string_view text, std::string_view file,
+                 Origins* origins) {
   const toml::parse_result parsed = toml::parse(text, file);
   if (!parsed) {
     return InvalidArgument(
@@ -180,13 +199,13 @@ Status ApplyToml(const std::vector<ConfigKey>& keys, std::string_view text, std:
           name.str(), "]", Suggestion(name.str(), {sections.begin(), sections.end()})));
     }
     if (table == nullptr) return WrongType(where, name.str(), "a section, like [node]");
-    RETURN_IF_ERROR(ApplySection(keys, name.str(), *table, file));
+    RETURN_IF_ERROR(ApplySection(keys, name.str(), *table, file, origins));
   }
   return OkStatus();
 }
 
 Status ApplyEnvironment(const std::vector<ConfigKey>& keys,
-                        const std::vector<std::string>& environment) {
+                        const std::vector<std::string>& environment, Origins* origins) {
   for (const std::string& entry : environment) {
     if (!entry.starts_with("PATINA_")) continue;
     const size_t equals = entry.find('=');
@@ -199,6 +218,7 @@ Status ApplyEnvironment(const std::vector<ConfigKey>& keys,
       if (names.back() != variable) continue;
       known = true;
       RETURN_IF_ERROR(SetFromEnvironment(key, variable, entry.substr(equals + 1)));
+      origins->places[StrCat(key.section, ".", key.name)] = variable;
     }
     // Not an error: PATINA_API and PATINA_TOKEN are the command line's, and container hosts add
     // their own (PATINA_API_PORT=tcp://…).
@@ -209,77 +229,97 @@ Status ApplyEnvironment(const std::vector<ConfigKey>& keys,
   return OkStatus();
 }
 
-Status CheckListen(std::string_view name, const std::string& address) {
+Status CheckListen(const Origins& origins, std::string_view key, const std::string& address) {
   if (Endpoint::Parse(address)) return OkStatus();
-  return InvalidArgument(StrCat(name, ": \"", address,
-                                "\" is not a numeric address with a port, like 10.0.0.1:7400 or "
-                                "[fdaa::1]:7400"));
+  return origins.Wrong({key}, StrCat(key, ": \"", address,
+                                     "\" is not a numeric address with a port, like "
+                                     "10.0.0.1:7400 or [fdaa::1]:7400"));
 }
 
-Status CheckName(std::string_view key, const std::string& name) {
+Status CheckName(const Origins& origins, std::string_view key, const std::string& name) {
   if (name.empty() || name.size() > 255) {
-    return InvalidArgument(StrCat(key, " must have 1 to 255 characters"));
+    return origins.Wrong({key}, StrCat(key, " must have 1 to 255 characters"));
   }
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte <= ' ' || byte >= 0x7f || c == ',' || c == '"') {
-      return InvalidArgument(
-          StrCat(key, ": \"", name, "\" holds a space, comma, quote or a character beyond ASCII"));
+      return origins.Wrong({key}, StrCat(key, ": \"", name,
+                                         "\" holds a space, comma, quote or a character beyond "
+                                         "ASCII"));
     }
   }
   return OkStatus();
 }
 
-/// What no single key can tell.
-Status Finish(Config* config, std::string_view source) {
-  const auto check = [config]() -> Status {
-    RETURN_IF_ERROR(CheckName("node.name", config->node.name));
-    RETURN_IF_ERROR(CheckName("node.region", config->node.region));
-    RETURN_IF_ERROR(CheckName("gossip.cluster", config->gossip.cluster));
-    if (config->node.data_dir.empty()) return InvalidArgument("node.data_dir must not be empty");
-    RETURN_IF_ERROR(CheckListen("gossip.listen", config->gossip.listen));
-    if (config->gossip.advertise.empty()) config->gossip.advertise = config->gossip.listen;
-    RETURN_IF_ERROR(CheckListen("gossip.advertise", config->gossip.advertise));
-    for (const std::string& seed : config->gossip.seeds) {
-      if (seed.starts_with("wg:")) {
-        return InvalidArgument(StrCat("gossip.seeds: \"", seed,
-                                      "\": the peers of a WireGuard interface cannot be read yet; "
-                                      "list them as name:port"));
-      }
-      if (seed.rfind(':') == std::string::npos || seed.ends_with(':') || seed.starts_with(':')) {
-        return InvalidArgument(StrCat("gossip.seeds: \"", seed, "\" is not name:port"));
-      }
+Status CheckSeeds(const Origins& origins, const std::vector<std::string>& seeds) {
+  for (const std::string& seed : seeds) {
+    if (seed.starts_with("wg:")) {
+      return origins.Wrong({"gossip.seeds"},
+                           StrCat("gossip.seeds: \"", seed,
+                                  "\": the peers of a WireGuard interface cannot be read yet; "
+                                  "list them as name:port"));
     }
-    if (config->api.advertise.empty()) {
-      for (const std::string& address : config->api.listen) {
-        if (address.starts_with("unix:")) continue;
-        config->api.advertise = address;
-        break;
-      }
+    if (seed.rfind(':') == std::string::npos || seed.ends_with(':') || seed.starts_with(':')) {
+      return origins.Wrong({"gossip.seeds"},
+                           StrCat("gossip.seeds: \"", seed, "\" is not name:port"));
     }
-    const gossip::Config& core = config->gossip_core;
-    if (core.suspicion_min > core.suspicion_max) {
-      return InvalidArgument("limits.suspicion_ms_min is above limits.suspicion_ms_max");
-    }
-    if (core.probe_timeout_min > core.probe_interval) {
-      return InvalidArgument("limits.probe_timeout_ms_min is above limits.probe_interval_ms");
-    }
-    if (core.sync_interval_min > core.sync_interval_max) {
-      return InvalidArgument("limits.sync_interval_ms_min is above limits.sync_interval_ms_max");
-    }
-    const size_t frame_needed = config->store.changeset.bytes_max + (1u << 16);
-    if (config->frame_bytes_max < frame_needed) {
-      return InvalidArgument(
-          StrCat("limits.frame_bytes_max must be at least limits.changeset_bytes_max "
-                 "and 65536 more: ",
-                 frame_needed));
-    }
-    return OkStatus();
+  }
+  return OkStatus();
+}
+
+Status CheckApi(const Origins& origins, Config* config) {
+  if (!config->api.http_listen.empty()) {
+    return origins.Wrong({"api.http_listen"}, "api.http_listen is not built yet: leave it empty");
+  }
+  if (!config->api.postgres_listen.empty()) {
+    return origins.Wrong({"api.postgres_listen"},
+                         "api.postgres_listen is not built yet: leave it empty");
+  }
+  if (!config->api.advertise.empty()) return OkStatus();
+  for (const std::string& address : config->api.listen) {
+    if (address.starts_with("unix:")) continue;
+    config->api.advertise = address;
+    break;
+  }
+  return OkStatus();
+}
+
+Status CheckLimits(const Origins& origins, const Config& config) {
+  const gossip::Config& core = config.gossip_core;
+  const auto check = [&origins](Duration low, std::string_view low_key, Duration high,
+                                std::string_view high_key) -> Status {
+    if (low <= high) return OkStatus();
+    return origins.Wrong({low_key, high_key}, StrCat(low_key, " is above ", high_key));
   };
+  RETURN_IF_ERROR(check(core.suspicion_min, "limits.suspicion_ms_min", core.suspicion_max,
+                        "limits.suspicion_ms_max"));
+  RETURN_IF_ERROR(check(core.probe_timeout_min, "limits.probe_timeout_ms_min", core.probe_interval,
+                        "limits.probe_interval_ms"));
+  RETURN_IF_ERROR(check(core.sync_interval_min, "limits.sync_interval_ms_min",
+                        core.sync_interval_max, "limits.sync_interval_ms_max"));
+  const size_t frame_needed = config.store.changeset.bytes_max + (1u << 16);
+  if (config.frame_bytes_max >= frame_needed) return OkStatus();
+  return origins.Wrong({"limits.frame_bytes_max", "limits.changeset_bytes_max"},
+                       StrCat("limits.frame_bytes_max must be at least "
+                              "limits.changeset_bytes_max and 65536 more: ",
+                              frame_needed));
+}
+
+/// What no single key can tell.
+Status Finish(const Origins& origins, Config* config) {
   config->gossip_core.cluster = config->gossip.cluster;
-  const Status status = check();
-  if (status.ok() || source.empty()) return status;
-  return Error{status.error().code, StrCat(source, ": ", status.error().message)};
+  RETURN_IF_ERROR(CheckName(origins, "node.name", config->node.name));
+  RETURN_IF_ERROR(CheckName(origins, "node.region", config->node.region));
+  RETURN_IF_ERROR(CheckName(origins, "gossip.cluster", config->gossip.cluster));
+  if (config->node.data_dir.empty()) {
+    return origins.Wrong({"node.data_dir"}, "node.data_dir must not be empty");
+  }
+  RETURN_IF_ERROR(CheckListen(origins, "gossip.listen", config->gossip.listen));
+  if (config->gossip.advertise.empty()) config->gossip.advertise = config->gossip.listen;
+  RETURN_IF_ERROR(CheckListen(origins, "gossip.advertise", config->gossip.advertise));
+  RETURN_IF_ERROR(CheckSeeds(origins, config->gossip.seeds));
+  RETURN_IF_ERROR(CheckApi(origins, config));
+  return CheckLimits(origins, *config);
 }
 
 std::string HostName() {
@@ -295,9 +335,10 @@ Result<Config> ParseConfig(std::string_view toml, std::string_view file_name,
   Config config;
   config.node.name = HostName();
   const std::vector<ConfigKey> keys = ConfigKeys(&config);
-  RETURN_IF_ERROR(ApplyToml(keys, toml, file_name));
-  RETURN_IF_ERROR(ApplyEnvironment(keys, environment));
-  RETURN_IF_ERROR(Finish(&config, file_name));
+  Origins origins{file_name, {}};
+  RETURN_IF_ERROR(ApplyToml(keys, toml, file_name, &origins));
+  RETURN_IF_ERROR(ApplyEnvironment(keys, environment, &origins));
+  RETURN_IF_ERROR(Finish(origins, &config));
   return config;
 }
 

@@ -31,6 +31,7 @@ struct Config {
   struct {
     std::vector<std::string> listen = {"unix:/run/patina/api.sock", "127.0.0.1:7401"};
     std::string advertise;  // default: the first TCP address of listen
+    std::vector<std::string> http_listen, postgres_listen;  // not built yet: must be empty
   } api;
   bool fault_injection = false;    // --fault-injection only, never from the file
   std::string log_level = "info";  // [log] level

@@ -143,6 +143,8 @@ std::vector<ConfigKey> ConfigKeys(Config* config) {
       {"gossip", "cluster", &config->gossip.cluster},
       {"api", "listen", &config->api.listen},
       {"api", "advertise", &config->api.advertise},
+      {"api", "http_listen", &config->api.http_listen},
+      {"api", "postgres_listen", &config->api.postgres_listen},
       {"storage", "synchronous", ChoiceKey{nullptr, &config->full_sync, {"normal", "full"}}},
       {"log", "level",
        ChoiceKey{&config->log_level, nullptr, {"debug", "info", "warning", "error", "off"}}},
