@@ -165,6 +165,22 @@ TEST_F(AgentTest, RequestStopWakesWhoeverWaitsForTheEnd) {
   EXPECT_TRUE(ended.get().ok());
 }
 
+TEST_F(AgentTest, TheWatchdogEndsAProcessWhoseWriterIsStuck) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // started anew: there are threads already
+  TestFolder folder;
+  Config config = ConfigIn("a", folder.path(), {});
+  config.watchdog_timeout = std::chrono::seconds(1);
+  config.store.transaction_deadline = std::chrono::hours(1);
+  EXPECT_DEATH(
+      {
+        auto agent = Agent::Start(config);
+        (void)Execute(*StateOf(**agent),
+                      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+                      "INSERT INTO machines(id) SELECT count(*) FROM n");
+      },
+      "the writer thread has not come round .*limits.watchdog_timeout_ms");
+}
+
 TEST_F(AgentTest, AMissingSchemaIsAnErrorAndLeavesNothingRunning) {
   TestFolder folder;
   Config config = TestConfig("a", folder.path());
