@@ -287,11 +287,17 @@ Status Store::Impl::MergeOnce(std::span<const SharedBytes> changesets, bool sett
   outcomes->assign(changesets.size(), MergeOutcome());
   std::vector<crdt::ChangesetHeader> headers(changesets.size());
   MergeBatch batch;
-  Triage(changesets, settling, &batch, outcomes, &headers);
-  RETURN_IF_ERROR(LoadWorks(&batch, false));
-  for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
-  for (MergeWork& work : batch.works) FinishWork(&work);
-  return CommitBatch(&batch, changesets, settling, outcomes, headers, effects);
+  const crdt::ActorIndex known_actors = actors.size();
+  auto merge = [&]() -> Status {
+    Triage(changesets, settling, &batch, outcomes, &headers);
+    RETURN_IF_ERROR(LoadWorks(&batch, false));
+    for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
+    for (MergeWork& work : batch.works) FinishWork(&work);
+    return CommitBatch(&batch, changesets, settling, outcomes, headers, effects);
+  };
+  Status status = merge();
+  if (!status.ok()) actors.Truncate(known_actors);
+  return status;
 }
 
 Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes> changesets,

@@ -63,7 +63,9 @@ Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::Table
 Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch* batch,
                            std::string* park_reason, crdt::ChangesetHeader* header) {
   const size_t ops = batch->ops.size(), values = batch->values.size();
+  const crdt::ActorIndex known_actors = actors.size();
   auto undo = [&] {
+    actors.Truncate(known_actors);  // who was only named in vain must not fill the table of actors
     batch->ops.resize(ops);
     batch->columns.resize(values);
     batch->values.resize(values);
@@ -77,8 +79,8 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
     while (true) {
       ASSIGN_OR_RETURN(const bool more, reader.NextTable(&table));
       if (!more) return OkStatus();
+      if (!park_reason->empty()) continue;  // parked, but whole and well formed
       RETURN_IF_ERROR(DecodeTable(reader, table, position, stamp, batch, park_reason));
-      if (!park_reason->empty()) return OkStatus();
     }
   };
   Status status = decode();
@@ -122,9 +124,7 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
     return;
   }
   std::string park_reason;
-  const crdt::ActorIndex known_actors = actors.size();
   if (Status status = Decode(*bytes, position, batch, &park_reason, header); !status.ok()) {
-    actors.Truncate(known_actors);  // rubbish must not fill the table of actors
     outcome->reason = status.error().message;
     return;
   }

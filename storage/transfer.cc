@@ -203,6 +203,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
     tombstones_before.push_back(table->tombstones);
   }
   TransferDecode decode;
+  const crdt::ActorIndex known_actors = actors.size();
   const bool any_check = std::any_of(tables.begin(), tables.end(),
                                      [](const auto& table) { return table->has_check(); });
   if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 1");
@@ -214,6 +215,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   Status status = merge();
   if (!status.ok()) {
     RollBack();
+    actors.Truncate(known_actors);
     for (size_t i = 0; i < tables.size(); ++i) {
       tables[i]->digest = digests_before[i];
       tables[i]->tombstones = tombstones_before[i];

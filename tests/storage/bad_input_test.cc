@@ -44,6 +44,13 @@ class BadInputTest : public ::testing::Test {
                    std::vector<crdt::ValueView>(values.begin(), values.end()));
     return Share(std::move(builder).Finish());
   }
+  /// The same of another writer.
+  static SharedBytes By(uint8_t writer, const SharedBytes& bytes) {
+    std::string copy = *bytes;
+    copy[1] = static_cast<char>(writer);  // the actor follows the format's byte
+    return Share(copy);
+  }
+  std::vector<std::string> ActorsInFile() { return node_.Rows("SELECT actor FROM __patina_actor"); }
   MergeOutcome MergeOne(const SharedBytes& bytes) { return node_.Merge(std::vector{bytes})[0]; }
 
   TestNode node_{MustParse(kSchema)};
@@ -250,6 +257,40 @@ TEST_F(BadInputTest, AColumnNamedTwiceIsRejected) {
                              {{"a", 0}, {"a", 0}}, {Value::Integer(1), Value::Integer(2)}))
                 .state,
             MergeState::kRejected);
+}
+
+TEST_F(BadInputTest, ARejectedChangesetLeavesNoActorBehind) {
+  node_.options.limits.parked_changesets_max = 1;
+  node_.CloseAndOpen();
+  const SharedBytes good = Make("t", {Value::Text("k")}, "a", Value::Integer(1));
+  ASSERT_EQ(MergeOne(good).state, MergeState::kApplied);
+  const SharedBytes unknown = Make("nope", {Value::Text("k")}, "a", Value::Null());
+  ASSERT_EQ(MergeOne(unknown).state, MergeState::kParked);
+  const auto actors = ActorsInFile();
+  ASSERT_EQ(actors.size(), 1u);
+  const SharedBytes cut = Share(good->substr(0, good->size() - 1)), more = Share(*good + "x"),
+                    twice = MakeRaw("t", 1, crdt::PackValues(std::vector{Value::Text("k")}),
+                                    {{"a", 0}, {"a", 0}}, {Value::Null(), Value::Null()});
+  uint8_t writer = 1;
+  for (const SharedBytes& bad : {cut, more, twice, unknown}) {
+    EXPECT_EQ(MergeOne(By(writer++, bad)).state, MergeState::kRejected);
+  }
+  const auto outcomes =  // and beside a good one
+      node_.Merge({By(writer++, cut), Make("t", {Value::Text("l")}, "a", Value::Integer(1)),
+                   By(writer++, unknown), By(writer++, more)});
+  EXPECT_EQ(outcomes[1].state, MergeState::kApplied);
+  EXPECT_EQ(ActorsInFile(), actors);
+  ASSERT_EQ(MergeOne(By(writer, good)).state, MergeState::kApplied);
+  EXPECT_EQ(ActorsInFile().size(), 2u);
+}
+
+TEST_F(BadInputTest, AChangesetOfAnUnknownTableIsParkedOnlyIfItIsWellFormed) {
+  const SharedBytes good = Make("nope", {Value::Text("k")}, "a", Value::Null());
+  for (size_t size = 0; size < good->size(); ++size) {
+    EXPECT_EQ(MergeOne(Share(good->substr(0, size))).state, MergeState::kRejected) << size;
+  }
+  EXPECT_EQ(MergeOne(Share(*good + "x")).state, MergeState::kRejected);
+  EXPECT_EQ(MergeOne(good).state, MergeState::kParked);
 }
 
 TEST_F(BadInputTest, AnOversizeChangesetIsRejected) {

@@ -28,6 +28,8 @@ CREATE TABLE checked (id TEXT NOT NULL PRIMARY KEY, lo INTEGER NOT NULL DEFAULT 
                     NULL DEFAULT 10,
                       CHECK (lo <= hi));
 CREATE TABLE keys_only (id TEXT NOT NULL PRIMARY KEY);
+CREATE TABLE places (v, x TEXT NOT NULL, y INTEGER NOT NULL, w BLOB, PRIMARY KEY (y, x));
+CREATE TABLE blobs (id BLOB NOT NULL PRIMARY KEY, a);
 )sql";
 
 // Columns that an old file gets at its end, and a new one in the middle.
@@ -44,6 +46,9 @@ CREATE TABLE checked (id TEXT NOT NULL PRIMARY KEY, lo INTEGER NOT NULL DEFAULT 
                     NULL DEFAULT 10,
                       CHECK (lo <= hi));
 CREATE TABLE keys_only (id TEXT NOT NULL PRIMARY KEY);
+CREATE TABLE places (v, x TEXT NOT NULL, late INTEGER DEFAULT 7, y INTEGER NOT NULL, w BLOB, PRIMARY
+                     KEY (y, x));
+CREATE TABLE blobs (id BLOB NOT NULL PRIMARY KEY, a);
 )sql";
 
 constexpr const char* kToml = "[whole]\nmerge = \"row\"\n";
@@ -151,21 +156,24 @@ class World {
                        "7", "3", "-9", "1.5"});
   }
 
+  static bool HasPairKey(const std::string& table) { return table == "pairs" || table == "places"; }
+
   std::string Key(const std::string& table) {
     if (table == "numbers") return Pick(rng_, {"1", "2", "7"});
-    if (table == "pairs") return Pick(rng_, {"'p', 1", "'p', 2", "'q', 1"});
+    if (HasPairKey(table)) return Pick(rng_, {"'p', 1", "'p', 2", "'q', 1"});
+    if (table == "blobs") return Pick(rng_, {"x''", "x'00ff'", "x'6b31'", "'k1'"});
     return Pick(rng_, {"'k1'", "'k2'", "'k3'"});
   }
 
   std::string Where(const std::string& table) {
     if (rng_.Chance(0.1)) return "";
-    return table == "pairs" ? " WHERE (x, y) = (" + Key(table) + ")" : " WHERE id = " + Key(table);
+    return HasPairKey(table) ? " WHERE (x, y) = (" + Key(table) + ")" : " WHERE id = " + Key(table);
   }
 
   std::string Statement(const TestNode& node) {
     const auto& tables = node.options.schema.tables;
     const Table& table = tables[rng_.Below(tables.size())];
-    const std::string name = table.name, key_names = name == "pairs" ? "x, y" : "id";
+    const std::string name = table.name, key_names = HasPairKey(name) ? "x, y" : "id";
     auto column = [&] { return table.columns[rng_.Below(table.columns.size())].name; };
     const std::string some = table.columns.empty() ? "" : column();
     const std::string insert = "INTO " + name + " (" + key_names +
@@ -190,7 +198,7 @@ class World {
                    : "UPDATE OR REPLACE " + name +
                          " SET rowid = " + Pick(rng_, {"1", "2", "7", "50"}) + Where(name);
       case 7:
-        if (name == "pairs") return "UPDATE OR REPLACE pairs SET y = 3 - y WHERE x = 'p'";
+        if (HasPairKey(name)) return "UPDATE OR REPLACE " + name + " SET y = 3 - y WHERE x = 'p'";
         return "UPDATE OR REPLACE " + name + " SET id = " + Key(name) + " WHERE id = " + Key(name);
       case 8:
         return "INSERT " + insert;

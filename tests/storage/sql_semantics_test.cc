@@ -12,6 +12,8 @@ CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a, b TEXT DEFAULT 'd');
 CREATE TABLE n (id INTEGER PRIMARY KEY, a);
 CREATE TABLE p (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY (y, x)) WITHOUT ROWID;
 CREATE TABLE p2 (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY (y, x)) WITHOUT ROWID;
+CREATE TABLE r (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY (y, x));
+CREATE TABLE blobs (id BLOB NOT NULL PRIMARY KEY, a);
 CREATE TABLE s (id TEXT PRIMARY KEY, i INTEGER, o ANY) STRICT;
 CREATE TABLE whole (id TEXT NOT NULL PRIMARY KEY, a, b);
 CREATE TABLE only_key (id TEXT NOT NULL PRIMARY KEY);
@@ -157,11 +159,57 @@ TEST_F(SqlTest, StrictTablesKeepAnyAsItIs) {
   EXPECT_EQ(wrong.error().code, Errc::kFailedPrecondition);
 }
 
+TEST_F(SqlTest, StrictTablesSayUpdatesAndDeletes) {
+  node_.Do("INSERT INTO s VALUES ('k', 1, '12'), ('l', 2, x'00')");
+  EXPECT_EQ(Said({"UPDATE s SET i = '3' WHERE id = 'k'"}), "s~('k') i=3");
+  EXPECT_EQ(Said({"UPDATE s SET i = 3, o = 12 WHERE id = 'k'"}), "s~('k') o=12");
+  const auto wrong = node_.Try({"UPDATE s SET i = 'x'"});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().code, Errc::kFailedPrecondition);
+  EXPECT_EQ(Said({"UPDATE s SET id = 'm' WHERE id = 'l'"}), "s-('l'); s+('m') i=2 o=x'00'");
+  EXPECT_EQ(Said({"DELETE FROM s WHERE id = 'k'"}), "s-('k')");
+  EXPECT_EQ(node_.Rows("SELECT * FROM s"), std::vector<std::string>{"'m'|2|x'00'"});
+}
+
 TEST_F(SqlTest, KeyColumnsTravelInKeyOrderWhateverTheirPlace) {
-  EXPECT_EQ(Said({"INSERT INTO p (x, v, y) VALUES ('x', 'value', 3)"}), "p+(3|'x') v='value'");
-  EXPECT_EQ(Said({"UPDATE p SET v = 1"}), "p~(3|'x') v=1");
-  EXPECT_EQ(Said({"REPLACE INTO p VALUES (2, 'x', 3)"}), "p+(3|'x') v=2");
-  EXPECT_EQ(Said({"DELETE FROM p"}), "p-(3|'x')");
+  for (const std::string name : {"p", "r"}) {  // without rowids, and with
+    EXPECT_EQ(Said({"INSERT INTO " + name + " (x, v, y) VALUES ('x', 'value', 3)"}),
+              name + "+(3|'x') v='value'");
+    EXPECT_EQ(Said({"UPDATE " + name + " SET v = 1"}), name + "~(3|'x') v=1");
+    EXPECT_EQ(Said({"REPLACE INTO " + name + " VALUES (2, 'x', 3)"}), name + "+(3|'x') v=2");
+    EXPECT_EQ(Said({"UPDATE " + name + " SET y = 4"}), name + "-(3|'x'); " + name + "+(4|'x') v=2");
+    EXPECT_EQ(Said({"DELETE FROM " + name}), name + "-(4|'x')");
+  }
+}
+
+TEST_F(SqlTest, AKeyOfSeveralColumnsIsTheKeyAlthoughTheRowHasARowid) {
+  node_.Do("INSERT INTO r VALUES (1, 'x', 1), (2, 'x', 2), (3, 'y', 1)");
+  EXPECT_EQ(node_.Do("UPDATE r SET rowid = rowid + 50").version, 0u);
+  EXPECT_EQ(Said({"UPDATE OR REPLACE r SET y = 2 WHERE v = 1"}), "r-(1|'x'); r+(2|'x') v=1");
+  EXPECT_FALSE(node_.Try({"INSERT INTO r VALUES (9, 'x', 2)"}).ok());
+  TestNode other(node_.options.schema);
+  other.Merge(node_.Log());
+  EXPECT_EQ(other.Rows("SELECT y, x, v FROM r ORDER BY v"),
+            (std::vector<std::string>{"2|'x'|1", "1|'y'|3"}));
+  EXPECT_EQ(other.Digests(), node_.Digests());
+}
+
+TEST_F(SqlTest, BlobKeysTravelByteForByte) {
+  EXPECT_EQ(Said({"INSERT INTO blobs VALUES (x'00ff', 1)", "INSERT INTO blobs VALUES (x'', 2)"}),
+            "blobs+(x'') a=2; blobs+(x'00ff') a=1");
+  EXPECT_EQ(Said({"UPDATE blobs SET a = 3 WHERE id = x'00ff'"}), "blobs~(x'00ff') a=3");
+  EXPECT_EQ(Said({"UPDATE blobs SET id = x'61' WHERE id = x'00ff'"}),
+            "blobs+(x'61') a=3; blobs-(x'00ff')");
+  EXPECT_EQ(Said({"INSERT INTO blobs VALUES ('a', 4)"}), "blobs+('a') a=4") << "not x'61'";
+  EXPECT_EQ(Said({"DELETE FROM blobs WHERE id = x''"}), "blobs-(x'')");
+  TestNode other(node_.options.schema);
+  other.Merge(node_.Log());
+  for (TestNode* node : {&node_, &other}) {
+    node->CrashAndOpen();
+    EXPECT_EQ(node->Rows("SELECT * FROM blobs ORDER BY a"),
+              (std::vector<std::string>{"x'61'|3", "'a'|4"}));
+  }
+  EXPECT_EQ(other.Digests(), node_.Digests());
 }
 
 TEST_F(SqlTest, ATableMergedByRowSendsAllItsColumns) {
