@@ -51,6 +51,31 @@ std::string WithRows(std::string_view rows_hex, uint64_t rows = 1, uint64_t rows
   return bytes;
 }
 
+/// Bytes of a changeset with one table "t" of so many columns, each with a name of so many bytes
+/// (at least 3), and one deleted row.
+std::string WithColumns(size_t count, size_t name_bytes) {
+  std::string bytes;
+  ByteWriter out(&bytes);
+  out.U8(1);
+  out.Raw(TestActor(1).AsBytes());
+  out.Varint(1);
+  out.U64(99);
+  out.Varint(0);
+  out.Varint(1);
+  out.Varint(1);
+  out.String("t");
+  out.Varint(1);
+  out.Varint(count);
+  for (size_t i = 0; i < count; ++i) {
+    const std::string number = std::to_string(i);
+    out.String(std::string(name_bytes - number.size(), 'c') + number);
+    out.Varint(0);
+  }
+  out.Varint(1);
+  out.Raw(*FromHex("020301010200"));
+  return bytes;
+}
+
 /// The code with which the bytes are refused, kCancelled if they are not.
 Errc Refusal(std::string_view bytes, const ChangesetLimits& limits = {}) {
   const auto header = ValidateChangeset(bytes, limits);
@@ -276,6 +301,17 @@ TEST(ChangesetTest, LimitsAreKept) {
   EXPECT_EQ(with([](auto& l) { l.tables_max = 1; }), Errc::kResourceExhausted);
   EXPECT_EQ(with([](auto& l) { l.name_bytes_max = 7; }), Errc::kResourceExhausted);
   EXPECT_EQ(with([](auto& l) { l.key_values_max = 0; }), Errc::kResourceExhausted);
+}
+
+TEST(ChangesetTest, NumbersAndNamesOfColumnsAreBounded) {
+  EXPECT_EQ(Refusal(WithColumns(kMaxColumns, 4)), kAccepted);
+  EXPECT_EQ(Refusal(WithColumns(kMaxColumns + 1, 4)), Errc::kResourceExhausted);
+  ChangesetLimits limits;
+  EXPECT_EQ(Refusal(WithColumns(2, limits.name_bytes_max)), kAccepted);
+  EXPECT_EQ(Refusal(WithColumns(2, limits.name_bytes_max + 1)), Errc::kResourceExhausted);
+  limits.name_bytes_max = 7;
+  EXPECT_EQ(Refusal(WithColumns(2, 7), limits), kAccepted);
+  EXPECT_EQ(Refusal(WithColumns(2, 8), limits), Errc::kResourceExhausted);
 }
 
 TEST(ChangesetTest, EveryTruncationIsRefused) {

@@ -107,6 +107,41 @@ TEST(MembershipTest, ARestartUnderTheSameNameIsAliveAgain) {
   EXPECT_TRUE(cluster.RunUntil([&] { return cluster.AllAlive(); }, seconds(3)));
 }
 
+TEST(MembershipTest, WhoLeftAndStartsAgainIsAliveEverywhereAndGetsWhatItMissed) {
+  for (const int away_ms : {0, 100, 20'000}) {  // 0: before all have heard that it left
+    Cluster cluster;
+    cluster.AddMany(10);
+    cluster.Leave("n04");
+    ASSERT_TRUE(cluster.RunUntil([&] { return cluster.node("n04").LeaveDone(); },
+                                 cluster.config.leave_deadline));
+    cluster.Crash("n04");
+    cluster.Run(milliseconds(away_ms));
+    cluster.Write("n01", 3);
+    cluster.Restart("n04");
+    EXPECT_TRUE(
+        cluster.RunUntil([&] { return cluster.AllAlive() && cluster.Converged(); }, seconds(5)))
+        << away_ms;
+    cluster.Run(seconds(20));
+    EXPECT_TRUE(cluster.AllAlive()) << away_ms;
+    EXPECT_EQ(cluster.node("n01").Member("n04")->info.boot, cluster.node("n04").self().boot);
+    EXPECT_EQ(cluster.Deaths(), 0u) << away_ms;
+  }
+}
+
+TEST(MembershipTest, WhoLeftAndStartsAgainWithAnEarlierClockIsAliveAgain) {
+  Cluster cluster;
+  cluster.AddMany(10);
+  cluster.Leave("n04");
+  cluster.Run(cluster.config.leave_deadline);
+  cluster.Crash("n04");
+  cluster.Run(seconds(5));
+  cluster.Restart("n04", -3'600'000);
+  EXPECT_TRUE(cluster.RunUntil([&] { return cluster.AllAlive(); }, seconds(5)));
+  cluster.Run(seconds(15));
+  EXPECT_TRUE(cluster.AllAlive());
+  EXPECT_EQ(cluster.Deaths(), 0u);
+}
+
 TEST(MembershipTest, ARestartBeforeItsCrashWasNoticedIsNotDeclaredDead) {
   Cluster cluster;
   cluster.AddMany(10);
