@@ -42,15 +42,15 @@ void Faults::SchedulePartition() {
 
 /// A clean split, an island, or a few one-way cuts; the one before heals.
 void Faults::Partition() {
-  ++partitions_;
   const double loss = network_.loss, spikes = network_.spike_chance;
   network_.HealAll();
   network_.loss = loss;
   network_.spike_chance = spikes;
   const size_t count = hosts_.size();
-  switch (rng_.Below(4)) {
-    case 0:
-      return;  // healed for a while
+  const uint64_t kind = rng_.Below(4);
+  if (kind == 0) return;  // healed for a while
+  ++partitions_;
+  switch (kind) {
     case 1: {
       for (uint64_t i = 1 + rng_.Below(kOneWayCutsMost); i > 0; --i) {
         const auto from = static_cast<int>(rng_.Below(count));
@@ -92,7 +92,9 @@ void Faults::CrashOne() {
   const Duration away(
       rng_.Between(Duration(milliseconds(200)).count(), scenario_.down_max.count()));
   later_(away, [this, &host] {
-    if (!host.up()) host.Start(NextSeed());
+    if (host.up()) return;
+    ++restarts_;
+    host.Start(NextSeed());
   });
 }
 
@@ -107,6 +109,7 @@ void Faults::ScheduleClock() {
                  rng_.Below(static_cast<uint64_t>(scenario_.fault_time.count())))),
              [this, &host] {
                if (ended_) return;
+               ++clock_jumps_;
                host.clock().offset_ms = rng_.Between(-kClockWrongMs, kClockWrongMs);
              });
     }

@@ -30,6 +30,7 @@ Duration Network::Delay(int from, int to) {
       latency_[static_cast<size_t>(RegionOf(from))][static_cast<size_t>(RegionOf(to))];
   Duration delay = base + Random(rng_, Duration(0), base / 5);
   if (spike_chance > 0 && rng_.Chance(spike_chance)) {
+    ++counts_.late;
     delay += Random(rng_, milliseconds(20), milliseconds(500));
   }
   return delay;
@@ -42,12 +43,22 @@ bool Network::IsCut(int from, int to) const {
 
 std::optional<Instant> Network::Datagram(int from, int to, Instant now) {
   const Duration delay = Delay(from, to);
-  if (IsCut(from, to) || (loss > 0 && rng_.Chance(loss))) return std::nullopt;
+  if (IsCut(from, to)) {
+    ++counts_.cut;
+    return std::nullopt;
+  }
+  if (loss > 0 && rng_.Chance(loss)) {
+    ++counts_.lost;
+    return std::nullopt;
+  }
   return now + delay;
 }
 
 std::optional<Instant> Network::Frame(int from, int to, int lane, Instant now) {
-  if (IsCut(from, to) || IsCut(to, from)) return std::nullopt;  // a stream needs both ways
+  if (IsCut(from, to) || IsCut(to, from)) {  // a stream needs both ways
+    ++counts_.cut;
+    return std::nullopt;
+  }
   Instant& last = last_frame_[{from, to, lane}];
   last = std::max(now + Delay(from, to), last + microseconds(1));
   return last;

@@ -35,6 +35,14 @@ class Network {
   void HealAll();
   bool IsCut(int from, int to) const;
 
+  /// What became of the messages, to see that the faults were there.
+  struct Counts {
+    uint64_t lost = 0;  // datagrams, by chance
+    uint64_t late = 0;  // by a spike
+    uint64_t cut = 0;
+  };
+  const Counts& counts() const { return counts_; }
+
  private:
   Duration Delay(int from, int to);
 
@@ -43,6 +51,7 @@ class Network {
   std::vector<std::vector<Duration>> latency_;  // between regions
   std::set<std::pair<int, int>> cut_;
   std::vector<bool> side_;
+  Counts counts_;
   std::map<std::tuple<int, int, int>, Instant> last_frame_;
 };
 

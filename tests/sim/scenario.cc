@@ -29,7 +29,7 @@ void AddShortLog(Scenario& scenario) {
 }  // namespace
 
 std::vector<std::string> ScenarioNames() {
-  return {"calm", "loss", "partition", "crash", "clock", "mixed", "transfer"};
+  return {"calm", "loss", "partition", "crash", "clock", "mixed", "all", "transfer"};
 }
 
 std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
@@ -46,6 +46,11 @@ std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
     AddWrongClocks(scenario);
   } else if (name == "transfer") {
     AddShortLog(scenario);
+  } else if (name == "all") {
+    AddLoss(scenario);
+    AddPartitions(scenario);
+    AddCrashes(scenario);
+    AddWrongClocks(scenario);
   } else if (name == "mixed") {
     if (rng.Chance(0.6)) AddLoss(scenario);
     if (rng.Chance(0.6)) AddPartitions(scenario);

@@ -27,7 +27,7 @@ struct Scenario {
 };
 
 std::vector<std::string> ScenarioNames();
-/// Nothing if there is no such scenario. "mixed" takes a random part of all faults.
+/// Nothing if there is no such scenario. "mixed" takes a random part of the faults.
 std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng);
 
 }  // namespace patina::sim

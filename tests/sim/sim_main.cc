@@ -26,7 +26,8 @@ void Print(const patina::sim::SimOptions& options, const patina::sim::SimResult&
            double real_seconds) {
   std::printf(
       "seed %llu scenario %s nodes %d: %s trace %016llx, %lld ms virtual in %.1f s, %llu events, "
-      "%llu deliveries, %llu acknowledged of %llu writes, %llu crashes, %llu partitions, "
+      "%llu deliveries, %llu acknowledged of %llu writes, %llu crashes, %llu restarts, "
+      "%llu partitions, %llu clock jumps, messages: %llu lost, %llu late, %llu cut, "
       "%llu by sync, %llu transfers, %.2f copies, equal %lld ms after the heal\n",
       static_cast<unsigned long long>(options.seed), options.scenario.c_str(), options.nodes,
       result.ok ? "ok" : "FAILED", static_cast<unsigned long long>(result.trace_hash),
@@ -36,7 +37,12 @@ void Print(const patina::sim::SimOptions& options, const patina::sim::SimResult&
       static_cast<unsigned long long>(result.acknowledged),
       static_cast<unsigned long long>(result.writes),
       static_cast<unsigned long long>(result.crashes),
+      static_cast<unsigned long long>(result.restarts),
       static_cast<unsigned long long>(result.partitions),
+      static_cast<unsigned long long>(result.clock_jumps),
+      static_cast<unsigned long long>(result.messages_lost),
+      static_cast<unsigned long long>(result.messages_late),
+      static_cast<unsigned long long>(result.messages_cut),
       static_cast<unsigned long long>(result.sync_changes),
       static_cast<unsigned long long>(result.transfers), result.copies_per_change,
       static_cast<long long>(patina::ToMs(result.healed_after)));

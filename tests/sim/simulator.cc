@@ -291,7 +291,12 @@ void World::Count(SimResult* result) {
   result->acknowledged = acknowledged_.size();
   result->deliveries = deliveries_;
   result->crashes = faults_.crashes();
+  result->restarts = faults_.restarts();
   result->partitions = faults_.partitions();
+  result->clock_jumps = faults_.clock_jumps();
+  result->messages_lost = network_.counts().lost;
+  result->messages_late = network_.counts().late;
+  result->messages_cut = network_.counts().cut;
   for (const auto& host : hosts_) {
     if (!host->up()) continue;
     result->transfers += host->node().counters().transfers_merged;
