@@ -1,6 +1,7 @@
 #include "agent/net_core.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <tuple>
 
 #include "agent/asio_util.h"
@@ -312,12 +313,16 @@ void NetCore::Publish() {
 
 void NetCore::CorrectClock() {
   correct_at_ = clock_->Now() + kCorrectInterval;
-  const int64_t correction = node_.ClockCorrectionMs();
-  if (correction == clock_correction_ms_ || writer_ == nullptr) return;
-  LogWarning("net", "the wall clock differs from the peers': it is corrected by ", correction,
-             " ms");
-  clock_correction_ms_ = correction;
-  writer_->Run([correction](storage::Store& store) { store.SetClockCorrection(correction); });
+  if (writer_ == nullptr) return;
+  if (const int64_t correction = node_.ClockCorrectionMs(); correction != clock_correction_ms_) {
+    LogWarning("net", "the wall clock differs from the peers': it is corrected by ", correction,
+               " ms");
+    clock_correction_ms_ = correction;
+  }
+  const int64_t offset = node_.ClusterMinusSteadyMs();
+  if (cluster_minus_steady_ms_ && std::llabs(offset - *cluster_minus_steady_ms_) <= 1) return;
+  cluster_minus_steady_ms_ = offset;
+  writer_->Run([offset](storage::Store& store) { store.SetClusterMinusSteady(offset); });
 }
 
 void NetCore::ResolveSeedsIfDue() {

@@ -136,6 +136,7 @@ class NetCore final : public TransportOwner {
   uint64_t next_inquiry_ = 1;
   size_t answering_ = 0;
   int64_t clock_correction_ms_ = 0;
+  std::optional<int64_t> cluster_minus_steady_ms_;  // as the writer knows it
   Instant sweep_at_{}, publish_at_{}, correct_at_{}, resolve_at_{}, garbage_log_at_{};
   bool members_changed_ = true;
   uint64_t datagram_garbage_ = 0, inquiries_refused_ = 0;

@@ -42,7 +42,7 @@ void ClusterClock::Forget(const std::string& peer) {
 }
 
 int64_t ClusterClock::ClusterTimeMs(Instant now) const {
-  return SteadyMs(now) + wall_minus_steady_ms_ + correction_ms_;
+  return SteadyMs(now) + ClusterMinusSteadyMs();
 }
 
 void ClusterClock::Compute(Instant now) {

@@ -30,6 +30,9 @@ class ClusterClock {
   /// What to add to the wall clock: 0 while the median is tolerated.
   int64_t CorrectionMs() const { return correction_ms_; }
   int64_t ClusterTimeMs(Instant now) const;
+  /// Cluster time against the steady clock, as of the last Advance: a jump of the wall clock that
+  /// nobody has seen yet is not in it.
+  int64_t ClusterMinusSteadyMs() const { return wall_minus_steady_ms_ + correction_ms_; }
 
  private:
   struct Sample {

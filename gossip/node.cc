@@ -264,6 +264,7 @@ std::optional<MemberView> Node::Member(const std::string& name) const {
 const crdt::VersionSet& Node::received() const { return impl_->shared.received; }
 uint64_t Node::VersionsLacking() const { return impl_->sync.VersionsLacking(); }
 int64_t Node::ClockCorrectionMs() const { return impl_->shared.clock.CorrectionMs(); }
+int64_t Node::ClusterMinusSteadyMs() const { return impl_->shared.clock.ClusterMinusSteadyMs(); }
 size_t Node::InFlightBytes() const { return impl_->shared.in_flight.bytes(); }
 const Counters& Node::counters() const { return impl_->shared.counters; }
 const MemberInfo& Node::self() const { return impl_->shared.self; }

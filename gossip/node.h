@@ -181,6 +181,8 @@ class Node {
   /// What to add to the wall clock to get cluster time: 0 while the median offset to the peers is
   /// tolerated.
   int64_t ClockCorrectionMs() const;
+  /// What to add to the steady clock to get cluster time. Requires that Start was called.
+  int64_t ClusterMinusSteadyMs() const;
   size_t InFlightBytes() const;
   const Counters& counters() const;
   const MemberInfo& self() const;

@@ -37,7 +37,7 @@ Status Store::Checkpoint() { return impl_->Checkpoint(); }
 void Store::SetProgress(std::function<void()> on_progress) {
   impl_->on_progress = std::move(on_progress);
 }
-void Store::SetClockCorrection(int64_t ms) { impl_->clock_correction_ms = ms; }
+void Store::SetClusterMinusSteady(int64_t ms) { impl_->cluster_minus_steady_ms = ms; }
 
 void Store::SetEffectTables(std::vector<bool> wanted) {
   wanted.resize(impl_->tables.size());

@@ -174,8 +174,11 @@ class Store {
   /// checkpoint or a comparison), so that it is not taken for stuck. Must not call the store.
   void SetProgress(std::function<void()> on_progress);
 
-  /// What to add to the wall clock to get cluster time (see gossip::Node::ClockCorrectionMs).
-  void SetClockCorrection(int64_t ms);
+  /// What to add to the steady clock to get cluster time (gossip::Node::ClusterMinusSteadyMs);
+  /// until the first call the wall clock is taken for it. Not the wall clock plus a correction:
+  /// when the wall clock jumps, its correction is wrong until the peers are heard, and one write
+  /// stamped in between would draw all later ones into the future.
+  void SetClusterMinusSteady(int64_t ms);
 
   /// Which tables' rows are listed in effects, by position in schema().tables.
   void SetEffectTables(std::vector<bool> wanted);

@@ -180,7 +180,10 @@ class Store::Impl {
   Status SaveActors();
   Status Commit(std::string_view what);
   void RollBack();
-  int64_t ClusterMs() const { return options.clock->WallMs() + clock_correction_ms; }
+  int64_t ClusterMs() const {
+    if (!cluster_minus_steady_ms) return options.clock->WallMs();
+    return ToMs(options.clock->Now().time_since_epoch()) + *cluster_minus_steady_ms;
+  }
   void AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq, const std::string& key,
                  uint64_t key_hash, bool had_row, std::string_view before, bool has_row,
                  std::string_view after);
@@ -238,7 +241,7 @@ class Store::Impl {
   uint64_t last_seq = 0, checkpoint_seq = 0, log_first_seq = 1, log_bytes = 0,
            log_bytes_uncommitted = 0;
   Instant last_checkpoint{};
-  int64_t clock_correction_ms = 0;
+  std::optional<int64_t> cluster_minus_steady_ms;
   bool broken = false, closed = false;
   Rng rng;
   StoreStats stats;

@@ -80,7 +80,7 @@ void SimHost::OnStreamLost(const std::string& member) {
 }
 
 std::optional<gossip::Change> SimHost::Write(const storage::Transaction& transaction) {
-  store_->SetClockCorrection(node_->ClockCorrectionMs());
+  store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
   storage::CommitEffects effects;
   auto results = store_->Execute(std::span(&transaction, 1), &effects);
   if (results.size() != 1) {
@@ -120,7 +120,7 @@ void SimHost::ScheduleUpkeep() {
 }
 
 void SimHost::Upkeep() {
-  store_->SetClockCorrection(node_->ClockCorrectionMs());
+  store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
   storage::CommitEffects effects;
   auto settled = store_->SettleParked(&effects);
   if (!settled.ok()) return world_.Fail(*this, "settle: " + settled.error().ToString());
@@ -174,7 +174,7 @@ void SimHost::MergeQueued() {
   std::vector<storage::SharedBytes> bytes;
   for (const gossip::Change& change : changes) bytes.push_back(change.bytes);
   storage::CommitEffects effects;
-  store_->SetClockCorrection(node_->ClockCorrectionMs());
+  store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
   const auto outcomes = store_->Merge(bytes, &effects);
   if (!outcomes.ok()) return world_.Fail(*this, "merge: " + outcomes.error().ToString());
   std::vector<ChangeId> durable;

@@ -320,11 +320,18 @@ TEST_F(BadInputTest, AChangeFromTheFutureWaitsAndIsNeverLost) {
   EXPECT_TRUE(node_.Settle().empty());
 }
 
-TEST_F(BadInputTest, TheClockCorrectionDecidesWhatTheFutureIs) {
+TEST_F(BadInputTest, ClusterTimeDecidesWhatTheFutureIs) {
   TestNode ahead(node_.options.schema, 1'800'000'005'000);
   const SharedBytes bytes = ahead.Do("INSERT INTO t (id) VALUES ('k')").changeset;
-  node_.store->SetClockCorrection(5'000);
+  node_.store->SetClusterMinusSteady(1'800'000'005'000);  // the steady clock is at 0
   EXPECT_EQ(MergeOne(bytes).state, MergeState::kApplied);
+}
+
+TEST_F(BadInputTest, AJumpOfTheWallClockDoesNotReachTheStampsOnceClusterTimeIsKnown) {
+  node_.store->SetClusterMinusSteady(1'800'000'000'000);
+  node_.clock.SetWallMs(1'800'000'030'000);
+  node_.clock.AdvanceMs(7);
+  EXPECT_EQ(node_.Do("INSERT INTO t (id) VALUES ('k')").time.ms(), 1'800'000'000'007);
 }
 
 TEST_F(BadInputTest, ParkingIsBoundedAndWhatDoesNotFitIsNotReceived) {
