@@ -174,7 +174,7 @@ class Net::Impl {
                                                                  core_->out());
                                      core_->OnTurn();
                                    }};
-  Coalescer<ChangeId> persisted_{io_, kPersistedWindow, [this](std::vector<ChangeId> ids) {
+  Coalescer<ChangeId> persisted_{io_, kPersistedWindow, [this](const std::vector<ChangeId>& ids) {
                                    core_->Node().OnPersisted(ids, core_->now(), core_->out());
                                    core_->OnTurn();
                                  }};

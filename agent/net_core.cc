@@ -83,7 +83,7 @@ void NetCore::Start(Writer* writer, ReaderPool* readers, Post post, Net::Inquiry
           [this](uint64_t serving, uint64_t number, gossip::SharedBytes bytes, bool last) {
             Node().OnTransferChunkRead(serving, number, std::move(bytes), last, now_, out_);
           },
-          [this](uint64_t serving, std::string reason) {
+          [this](uint64_t serving, const std::string& reason) {
             Node().OnTransferReadFailed(serving, reason, now_, out_);
           }});
   const gossip::MemberInfo& self = node_.self();

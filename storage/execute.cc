@@ -382,7 +382,11 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
     cache.MarkDirty(
         row);  // whoever had this rowid before may delete the clock there at the checkpoint
   }
-  row->values = net.has_row ? std::move(net.new_values) : net.table->default_values();
+  if (net.has_row) {
+    row->values = std::move(net.new_values);
+  } else {
+    row->values = net.table->default_values();
+  }
   row->present = net.has_row;
   row->rowid = net.new_rowid;
   const uint64_t hash_after = hasher.Hash(row->key_hash, row->clock, row->values, actors);

@@ -157,7 +157,7 @@ class ExecuteLoops::Impl {
     loop.answer->Finish(&loop.response, &loop.status, &loop);
   }
 
-  const SystemClock clock_;
+  const SystemClock clock_{};
   grpc::CompletionQueue queue_;
   std::vector<std::unique_ptr<Loop>> loops_;
   size_t running_ = 0;
@@ -174,6 +174,7 @@ std::vector<std::unique_ptr<ApiClient>> ConnectAll(const CommandContext& context
                                                    const std::vector<std::string>& addresses,
                                                    WhenAway when_away) {
   std::vector<std::unique_ptr<ApiClient>> clients;
+  clients.reserve(addresses.size());
   for (const std::string& address : addresses) {
     clients.push_back(std::make_unique<ApiClient>(context, address, when_away));
   }
