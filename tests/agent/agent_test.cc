@@ -3,11 +3,10 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "patina/v1/admin.grpc.pb.h"
 #include "patina/v1/state.grpc.pb.h"
 #include "tests/agent/agent_test_util.h"
+#include "tests/support/files.h"
 
 namespace patina::agent {
 namespace {
@@ -15,7 +14,7 @@ namespace {
 class AgentTest : public ::testing::Test {
  protected:
   std::unique_ptr<Agent> StartAgent(const std::string& name, std::vector<std::string> seeds = {}) {
-    folders_.push_back(std::make_unique<TestFolder>());
+    folders_.push_back(std::make_unique<TemporaryFolder>());
     return StartIn(name, folders_.back()->path(), std::move(seeds));
   }
   std::unique_ptr<Agent> StartIn(const std::string& name, const std::string& folder,
@@ -26,7 +25,7 @@ class AgentTest : public ::testing::Test {
   }
   static Config ConfigIn(const std::string& name, const std::string& folder,
                          std::vector<std::string> seeds) {
-    std::ofstream(folder + "/schema.sql") << kTestSchema;
+    test::WriteFile(folder + "/schema.sql", kTestSchema);
     Config config = TestConfig(name, folder);
     config.schema.paths = {folder + "/schema.sql"};
     config.gossip.seeds = std::move(seeds);
@@ -100,7 +99,7 @@ class AgentTest : public ::testing::Test {
     return response;
   }
 
-  std::vector<std::unique_ptr<TestFolder>> folders_;
+  std::vector<std::unique_ptr<TemporaryFolder>> folders_;
 };
 
 TEST_F(AgentTest, ThreeAgentsConvergeAndVerifyEqual) {
@@ -167,7 +166,7 @@ TEST_F(AgentTest, RequestStopWakesWhoeverWaitsForTheEnd) {
 
 TEST_F(AgentTest, TheWatchdogEndsAProcessWhoseWriterIsStuck) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // started anew: there are threads already
-  TestFolder folder;
+  TemporaryFolder folder;
   Config config = ConfigIn("a", folder.path(), {});
   config.watchdog_timeout = std::chrono::seconds(1);
   config.store.transaction_deadline = std::chrono::hours(1);
@@ -182,9 +181,9 @@ TEST_F(AgentTest, TheWatchdogEndsAProcessWhoseWriterIsStuck) {
 }
 
 TEST_F(AgentTest, AMissingSchemaIsAnErrorAndLeavesNothingRunning) {
-  TestFolder folder;
+  TemporaryFolder folder;
   Config config = TestConfig("a", folder.path());
-  config.schema.paths = {folder.path() + "/nothing.sql"};
+  config.schema.paths = {folder.File("nothing.sql")};
   EXPECT_FALSE(Agent::Start(config).ok());
 }
 

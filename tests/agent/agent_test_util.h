@@ -1,16 +1,11 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <functional>
 #include <future>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "agent/config.h"
@@ -20,8 +15,10 @@
 #include "base/log.h"
 #include "storage/schema.h"
 #include "storage/store.h"
+#include "tests/support/eventually.h"
+#include "tests/support/temporary_folder.h"
 
-// A node without its API, for tests with real sockets on 127.0.0.1; and waiting that is polling.
+// A node without its API, for tests with real sockets on 127.0.0.1.
 
 namespace patina::agent {
 
@@ -29,34 +26,8 @@ inline constexpr std::string_view kTestSchema =
     "CREATE TABLE machines (id TEXT NOT NULL PRIMARY KEY, region TEXT NOT NULL DEFAULT '', "
     "cpu REAL NOT NULL DEFAULT 0);";
 
-/// Polls until it holds or the time is up.
-inline bool Eventually(const std::function<bool()>& condition,
-                       Duration limit = std::chrono::seconds(20)) {
-  const auto until = std::chrono::steady_clock::now() + limit;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    // Between two looks at real threads and sockets, which tell nobody when they are done.
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return true;
-}
-
-/// A folder that goes away with the test.
-class TestFolder {
- public:
-  TestFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "patina-test-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TestFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using test::Eventually;
+using test::TemporaryFolder;
 
 inline Config TestConfig(const std::string& name, const std::string& folder) {
   Config config;

@@ -3,7 +3,6 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <optional>
 
 #include "agent/agent.h"
@@ -26,12 +25,11 @@ class ApiTest : public ::testing::Test {
  protected:
   /// At its TCP port, or at its Unix socket; statements and messages are smaller than usual.
   void StartAgent(bool unix_socket = false) {
-    std::ofstream(folder_.path() + "/schema.sql") << kTestSchema;
     Config config = TestConfig("a", folder_.path());
-    config.schema.paths = {folder_.path() + "/schema.sql"};
+    config.schema.paths = {folder_.Write("schema.sql", kTestSchema)};
     config.store.statement_bytes_max = 1'000;
     config.api_message_bytes_max = 256u << 10;
-    if (unix_socket) config.api.listen = {"unix:" + folder_.path() + "/api.sock"};
+    if (unix_socket) config.api.listen = {"unix:" + folder_.File("api.sock")};
     auto agent = Agent::Start(config);
     ASSERT_TRUE(agent.ok()) << agent.error().message;
     agent_ = *std::move(agent);
@@ -100,7 +98,7 @@ class ApiTest : public ::testing::Test {
                : std::string();
   }
 
-  TestFolder folder_;
+  TemporaryFolder folder_;
   std::unique_ptr<Agent> agent_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::State::Stub> state_;

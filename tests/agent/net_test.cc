@@ -61,13 +61,13 @@ class NetTest : public ::testing::Test {
  protected:
   std::unique_ptr<TestNode> Start(const std::string& name, std::vector<std::string> seeds = {},
                                   std::function<void(Config&)> change = nullptr) {
-    folders_.push_back(std::make_unique<TestFolder>());
+    folders_.push_back(std::make_unique<TemporaryFolder>());
     Config config = TestConfig(name, folders_.back()->path());
     config.gossip.seeds = std::move(seeds);
     if (change) change(config);
     return std::make_unique<TestNode>(std::move(config));
   }
-  std::vector<std::unique_ptr<TestFolder>> folders_;
+  std::vector<std::unique_ptr<TemporaryFolder>> folders_;
 };
 
 TEST_F(NetTest, GarbageDatagramsAreCountedAndNothingElseHappens) {
@@ -147,7 +147,7 @@ TEST_F(NetTest, MoreConnectionsThanAllowedAreRefused) {
 
 TEST_F(NetTest, AnAddressThatIsTakenIsAnErrorThatNamesIt) {
   const auto node = Start("a");
-  TestFolder folder;
+  TemporaryFolder folder;
   Config config = TestConfig("b", folder.path());
   config.gossip.listen = config.gossip.advertise = node->address();
   const auto net = Net::Open(config, 1, {});

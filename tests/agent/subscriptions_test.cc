@@ -15,7 +15,7 @@ class Deaf final : public subscribe::Subscriber {
 };
 
 TEST(SubscriptionsTest, StopDoesNotWaitForAQueryThatHasNoEnd) {
-  TestFolder folder;
+  TemporaryFolder folder;
   SystemClock clock;
   Config config = TestConfig("a", folder.path());
   config.subscribe.query_deadline = std::chrono::hours(1);

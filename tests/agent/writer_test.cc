@@ -65,7 +65,7 @@ class WriterTest : public ::testing::Test {
     writer_->Start(std::move(listeners));
   }
 
-  TestFolder folder_;
+  TemporaryFolder folder_;
   SystemClock clock_;
   Config config_;
   std::mutex mutex_;
@@ -125,7 +125,7 @@ TEST_F(WriterTest, ATransactionThatFailsDoesNotDisturbItsGroup) {
 
 TEST_F(WriterTest, ChangesetsOfPeersAreMergedAndGarbageAmongThemIsNot) {
   Start();
-  TestFolder other_folder;
+  TemporaryFolder other_folder;
   const Config other = TestConfig("b", other_folder.path());
   auto store = OpenStore(other, &clock_);
   const storage::Transaction transaction = OneStatement("INSERT INTO machines(id) VALUES('m1')");

@@ -13,6 +13,8 @@
 
 #include "base/random.h"
 #include "tests/process/fleet.h"
+#include "tests/support/eventually.h"
+#include "tests/support/files.h"
 
 // Nothing that comes from outside ends a node or makes it deaf.
 
@@ -125,8 +127,8 @@ TEST(AbuseProcessTest, GarbageOnAProxySinksPortIsDroppedAndItGoesOnRouting) {
   const int port = FreePort();
   const std::string address = "127.0.0.1:" + std::to_string(port);
   const std::string log = fleet.folder() / "sink.log";
-  Process sink({"proxy-sink", "--agent", fleet[0].api(), "--region", "a", "--listen", address}, log,
-               log);
+  Process sink({"proxy-sink", "--agent", fleet[0].api(), "--region", "a", "--listen", address},
+               {.out_file = log, .error_file = log});
   const auto routes = [&address](const std::string& machine) {
     const RunResult routed = RunPatina({"route", "web", "--sink", address});
     return routed.exit_code == 0 && routed.out.find(machine) != std::string::npos;

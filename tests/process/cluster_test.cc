@@ -5,6 +5,8 @@
 #include <string>
 
 #include "tests/process/fleet.h"
+#include "tests/support/eventually.h"
+#include "tests/support/files.h"
 
 // A few agents as real processes: what only they can show.
 
@@ -36,7 +38,7 @@ TEST(ClusterProcessTest, AWriterKilledUnderLoadLosesNothingItAcknowledged) {
   {
     Process writer({"bench", "ledger-write", "--agents", fleet[0].api(), "--ledger", ledger,
                     "--clients", "8", "--seconds", "0"},
-                   "", "");
+                   {});
     const auto lines = [&ledger] {
       const std::string text = ReadFile(ledger);
       return std::count(text.begin(), text.end(), '\n');

@@ -1,34 +1,24 @@
 #include "tests/process/fleet.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <string_view>
 
 #include "base/check.h"
-
-extern char** environ;  // NOLINT: POSIX says so
+#include "tests/support/eventually.h"
+#include "tests/support/files.h"
 
 namespace patina::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int kPollMs = 10;
 
 /// A socket bound to 127.0.0.1; -1 when the port is taken.
 int BoundSocket(int type, uint16_t port) {
@@ -63,16 +53,6 @@ std::string Local(int port) { return "127.0.0.1:" + std::to_string(port); }
 
 }  // namespace
 
-bool Eventually(const std::function<bool()>& condition, Duration deadline) {
-  const SystemClock clock;
-  const Instant end = clock.Now() + deadline;
-  while (!condition()) {
-    if (clock.Now() >= end) return false;
-    ::poll(nullptr, 0, kPollMs);  // other processes need the processor
-  }
-  return true;
-}
-
 int FreePort() {
   while (true) {
     const int tcp = BoundSocket(SOCK_STREAM, 0);
@@ -84,79 +64,6 @@ int FreePort() {
     ::close(udp);
     return port;
   }
-}
-
-TemporaryFolder::TemporaryFolder() {
-  std::string name = (fs::temp_directory_path() / "patina-test-XXXXXX").string();
-  CHECK(::mkdtemp(name.data()) != nullptr);
-  path_ = name;
-}
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
-Process::Process(const std::vector<std::string>& arguments, const std::string& out_file,
-                 const std::string& error_file) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  const auto redirect = [&actions](int handle, const std::string& file) {
-    const char* path = file.empty() ? "/dev/null" : file.c_str();
-    posix_spawn_file_actions_addopen(&actions, handle, path, O_WRONLY | O_CREAT | O_APPEND, 0644);
-  };
-  redirect(1, out_file);
-  redirect(2, error_file);
-  std::vector<std::string> words = {PATINA_BINARY};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  CHECK(::posix_spawn(&pid_, PATINA_BINARY, &actions, nullptr, pointers.data(), environ) == 0);
-  posix_spawn_file_actions_destroy(&actions);
-}
-
-Process::~Process() {
-  if (!running()) return;
-  Signal(SIGKILL);
-  Wait();
-}
-
-void Process::Signal(int signal) {
-  if (!exit_code_) ::kill(pid_, signal);
-}
-
-bool Process::running() {
-  if (exit_code_) return false;
-  int status = 0;
-  if (::waitpid(pid_, &status, WNOHANG) != pid_) return true;
-  exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return false;
-}
-
-std::optional<int> Process::Wait(Duration deadline) {
-  Eventually([this] { return !running(); }, deadline);
-  return exit_code_;
-}
-
-RunResult RunPatina(const std::vector<std::string>& arguments, Duration deadline) {
-  const TemporaryFolder folder;
-  const std::string out = folder.path() / "out";
-  const std::string error = folder.path() / "error";
-  Process process(arguments, out, error);
-  RunResult result;
-  result.exit_code = process.Wait(deadline).value_or(-1);
-  result.out = ReadFile(out);
-  result.error = ReadFile(error);
-  return result;
-}
-
-std::string ReadFile(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
-void WriteFile(const fs::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
 }
 
 TestAgent::TestAgent(const fs::path& folder, const std::string& name, const Options& options)
@@ -182,7 +89,8 @@ void TestAgent::Start() {
   std::vector<std::string> arguments = {"agent", "--config", folder_ / (name_ + ".toml")};
   if (fault_injection_) arguments.push_back("--fault-injection");
   const std::string log = folder_ / (name_ + ".log");
-  process_ = std::make_unique<Process>(arguments, log, log);
+  process_ =
+      std::make_unique<Process>(arguments, Process::Options{.out_file = log, .error_file = log});
   const bool ready = Eventually(
       [this] {
         return !process_->running() || RunPatina({"status", "--api", api_}).exit_code == 0;

@@ -1,71 +1,20 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "base/clock.h"
+#include "tests/support/process.h"
+#include "tests/support/temporary_folder.h"
 
 // Real `patina` processes for tests: started and driven as a user would. One thread.
 
 namespace patina::test {
 
-/// Asks again and again until it is true (then true) or the deadline passes (then false).
-bool Eventually(const std::function<bool()>& condition,
-                Duration deadline = std::chrono::seconds(10));
-
 /// A free TCP and UDP port on 127.0.0.1.
 int FreePort();
-
-/// A folder that is gone with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
-/// One `patina` process. The destructor kills it.
-class Process {
- public:
-  /// Output and errors go to the files; an empty name discards them.
-  Process(const std::vector<std::string>& arguments, const std::string& out_file,
-          const std::string& error_file);
-  ~Process();
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  void Signal(int signal);
-  /// Its exit code, or 128 + the signal that ended it; nothing if it still runs at the deadline.
-  std::optional<int> Wait(Duration deadline = std::chrono::seconds(10));
-  bool running();
-
- private:
-  pid_t pid_ = -1;
-  std::optional<int> exit_code_;
-};
-
-struct RunResult {
-  int exit_code = -1;  // -1: it did not end in time
-  std::string out, error;
-};
-
-/// `patina arguments…`, to its end.
-RunResult RunPatina(const std::vector<std::string>& arguments,
-                    Duration deadline = std::chrono::seconds(30));
-
-std::string ReadFile(const std::filesystem::path& path);
-void WriteFile(const std::filesystem::path& path, const std::string& text);
 
 /// One agent with its configuration and data; it may be killed and started again.
 class TestAgent {

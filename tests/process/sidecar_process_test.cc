@@ -19,6 +19,8 @@
 
 #include "base/check.h"
 #include "tests/process/fleet.h"
+#include "tests/support/eventually.h"
+#include "tests/support/files.h"
 
 // From a service's HTTP port to the answer a proxy gets: agent, sidecar and proxy-sink as
 // processes.
@@ -119,7 +121,8 @@ class SidecarProcessTest : public ::testing::Test {
                   local + "/status\"\n");
     const std::string log = folder() / "sink.log";
     sink_ = std::make_unique<Process>(
-        std::vector<std::string>{"proxy-sink", "--config", folder() / "sink.toml"}, log, log);
+        std::vector<std::string>{"proxy-sink", "--config", folder() / "sink.toml"},
+        Process::Options{.out_file = log, .error_file = log});
   }
 
   /// Starts the sidecar and waits until a proxy is sent to the machine and all rows are there.
@@ -127,7 +130,8 @@ class SidecarProcessTest : public ::testing::Test {
     std::vector<std::string> arguments = {"sidecar", "--service", folder() / "web.toml", "--api",
                                           agent().api()};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    sidecar_ = std::make_unique<Process>(arguments, SidecarLog(), SidecarLog());
+    sidecar_ = std::make_unique<Process>(
+        arguments, Process::Options{.out_file = SidecarLog(), .error_file = SidecarLog()});
     const auto ready = [this] {
       return CheckStatus() == "passing" && Inflight() == "0" && Route().exit_code == 0;
     };

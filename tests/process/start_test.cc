@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tests/process/fleet.h"
+#include "tests/support/files.h"
 
 // How an agent begins and ends, and what exit codes say.
 

@@ -1,8 +1,9 @@
 #include "tests/sim/simulator.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <queue>
@@ -16,6 +17,7 @@
 #include "tests/sim/scenario.h"
 #include "tests/sim/sim_host.h"
 #include "tests/sim/workload.h"
+#include "tests/support/temporary_folder.h"
 
 namespace patina::sim {
 namespace {
@@ -28,30 +30,6 @@ constexpr int kSeedHosts = 3;
 constexpr Duration kStreamBreaks = seconds(1);
 constexpr Duration kCheckInterval = milliseconds(500);
 constexpr size_t kFailuresShown = 5;
-
-/// A folder that is gone when the run is over.
-class RunFolder {
- public:
-  explicit RunFolder(const std::string& wanted) {
-    const bool shm = std::filesystem::is_directory("/dev/shm");
-    std::string pattern = wanted;
-    if (wanted.empty()) {
-      pattern = shm ? "/dev/shm" : std::filesystem::temp_directory_path().string();
-    }
-    pattern += "/patina_sim.XXXXXX";
-    if (mkdtemp(pattern.data()) != nullptr) path_ = pattern;
-  }
-  ~RunFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 class World final : public HostWorld {
  public:
@@ -332,12 +310,14 @@ SimResult RunSimulation(const SimOptions& options) {
                          " --scenario ", options.scenario);
   Rng rng(options.seed);
   const auto scenario = MakeScenario(options.scenario, rng);
-  const RunFolder folder(options.folder);
-  if (!scenario || options.nodes < 1 || options.nodes > 10'000 || folder.path().empty()) {
+  const std::filesystem::path parent = options.folder;
+  const bool has_parent = parent.empty() || ::access(parent.c_str(), W_OK | X_OK) == 0;
+  if (!scenario || options.nodes < 1 || options.nodes > 10'000 || !has_parent) {
     result.failure = "no such scenario, number of nodes, or folder";
     return result;
   }
   const std::string replay = result.replay;
+  const test::TemporaryFolder folder(parent);
   World world(options, *scenario, folder.path());
   result = world.Run();
   result.replay = replay;

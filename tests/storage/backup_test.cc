@@ -24,7 +24,7 @@ void Fill(TestNode& node, int rows) {
           "FROM n");
 }
 
-std::vector<std::string> Names(const TempDir& dir) {
+std::vector<std::string> Names(const test::TemporaryFolder& dir) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(dir.File(""))) {
     names.push_back(entry.path().filename());
@@ -40,7 +40,7 @@ TEST(BackupTest, TheCopyIsTheStateWhenItBeganAlthoughWritersWentOn) {
   const auto digests = node.Digests();
   const uint64_t seq = node.store->last_seq();
   const Digest128 applied = node.store->applied().digest();
-  TempDir elsewhere;
+  test::TemporaryFolder elsewhere;
   BackupOptions options;
   std::vector<uint64_t> done;
   options.on_progress = [&](const BackupProgress& progress) {
@@ -146,7 +146,7 @@ TEST(BackupTest, ItKeepsToItsRate) {
 TEST(BackupTest, CancelledItLeavesNothing) {
   TestNode node(MustParse(kSchema));
   Fill(node, 10'000);
-  TempDir elsewhere;
+  test::TemporaryFolder elsewhere;
   std::atomic<bool> cancelled{false};
   BackupOptions options;
   options.cancelled = &cancelled;

@@ -1,7 +1,5 @@
 #include "storage/schema.h"
 
-#include <fstream>
-
 #include "tests/storage/test_util.h"
 
 namespace patina::storage {
@@ -92,13 +90,12 @@ TEST(SchemaTest, TheHashDoesNotDependOnTheOrderOfColumns) {
 }
 
 TEST(SchemaTest, FoldersAreReadFileByFile) {
-  TempDir dir;
-  std::ofstream(dir.File("b.sql")) << "\nCREATE TABLE b (id TEXT PRIMARY KEY)";
-  std::ofstream(dir.File("a.sql")) << "CREATE TABLE a (id TEXT NOT NULL PRIMARY KEY, v)";
-  std::ofstream(dir.File("tables.toml")) << "[a]\nmerge = \"row\"";
+  const test::TemporaryFolder dir;
+  dir.Write("b.sql", "\nCREATE TABLE b (id TEXT PRIMARY KEY)");
+  dir.Write("a.sql", "CREATE TABLE a (id TEXT NOT NULL PRIMARY KEY, v)");
+  dir.Write("tables.toml", "[a]\nmerge = \"row\"");
   EXPECT_THAT(LoadSchema({dir.File("")}).error().message, ::testing::HasSubstr("b.sql:2"));
-  std::ofstream(dir.File("b.sql"))
-      << "CREATE TABLE b (id TEXT NOT NULL PRIMARY KEY); CREATE INDEX i ON a (v);";
+  dir.Write("b.sql", "CREATE TABLE b (id TEXT NOT NULL PRIMARY KEY); CREATE INDEX i ON a (v);");
   const auto schema = LoadSchema({dir.File("")});
   ASSERT_TRUE(schema.ok()) << schema.error().ToString();
   EXPECT_TRUE(schema->Find("a")->merge_row);

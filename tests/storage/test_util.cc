@@ -1,27 +1,10 @@
 #include "tests/storage/test_util.h"
 
-#include <stdlib.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <filesystem>
 
 #include "base/log.h"
 
 namespace patina::storage {
-
-TempDir::TempDir() {
-  struct stat info {};
-  std::string pattern = (::stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp") +
-                        std::string("/patina-storage-XXXXXX");
-  EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
-  path_ = pattern;
-}
-
-TempDir::~TempDir() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 Schema MustParse(std::string_view sql, std::string_view toml) {
   Result<Schema> schema = ParseSchema(sql, "schema.sql", toml);

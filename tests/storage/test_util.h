@@ -15,11 +15,10 @@
 #include "crdt/changeset.h"
 #include "storage/reader.h"
 #include "storage/store.h"
+#include "tests/support/temporary_folder.h"
 
-// What the tests of storage/ share: a clock that stands still, a folder that goes away, one node's
-// store with
-// its file, changesets as text, and the merge rules written once more (model.py's join) as the
-// oracle.
+// What the tests of storage/ share: a clock that stands still, one node's store with its file,
+// changesets as text, and the merge rules written once more (model.py's join) as the oracle.
 
 namespace patina::storage {
 
@@ -42,19 +41,6 @@ class FakeClock final : public Clock {
  private:
   int64_t wall_ms_;
   mutable Duration steady_{};
-};
-
-/// A new folder in memory where the host has such, removed with all that is in it.
-class TempDir {
- public:
-  TempDir();
-  ~TempDir();
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  std::string File(std::string_view name) const { return path_ + "/" + std::string(name); }
-
- private:
-  std::string path_;
 };
 
 Schema MustParse(std::string_view sql, std::string_view toml = {});
@@ -97,7 +83,7 @@ class TestNode {
   /// The changesets of the log, in order.
   std::vector<SharedBytes> Log();
 
-  TempDir dir;
+  test::TemporaryFolder dir;
   FakeClock clock;
   StoreOptions options;
   std::unique_ptr<Store> store;

@@ -3,22 +3,15 @@
 #include <sqlite3.h>
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "storage/db.h"
 #include "tests/storage/test_util.h"
+#include "tests/support/files.h"
 
 // The write-ahead log gathered into one write per commit is the log that SQLite would have written.
 
 namespace patina::storage {
 namespace {
-
-std::string FileBytes(const std::string& path) {
-  std::ostringstream bytes;
-  bytes << std::ifstream(path, std::ios::binary).rdbuf();
-  return bytes.str();
-}
 
 /// Two connections that are told the same: one through the gathering VFS, one without.
 class WalVfsTest : public testing::Test {
@@ -46,7 +39,7 @@ class WalVfsTest : public testing::Test {
   }
   /// Frames without their salts and checksums, which are random.
   static std::vector<std::string> Frames(const std::string& path) {
-    const std::string log = FileBytes(path + "-wal");
+    const std::string log = test::ReadFile(path + "-wal");
     std::vector<std::string> frames;
     for (size_t at = 32; at + 24 + 4096 <= log.size(); at += 24 + 4096) {
       frames.push_back(log.substr(at, 8) + log.substr(at + 24, 4096));
@@ -55,7 +48,7 @@ class WalVfsTest : public testing::Test {
   }
   void ExpectSameLog() { EXPECT_EQ(Frames(gathered_), Frames(plain_)); }
 
-  TempDir dir_;
+  test::TemporaryFolder dir_;
   const std::string gathered_, plain_;
   std::vector<sqlite3*> dbs_;
 };

@@ -22,7 +22,7 @@ class Node {
  public:
   Node(const Clock& clock, uint64_t seed) {
     storage::StoreOptions options;
-    options.path = folder_.path() + "/node.db";
+    options.path = folder_.File("node.db");
     auto schema = storage::ParseSchema(kSchema);
     CHECK(schema.ok());
     options.schema = *schema;
@@ -32,7 +32,7 @@ class Node {
     auto opened = storage::Store::Open(std::move(options));
     CHECK_MSG(opened.ok(), opened.error().message);
     store = std::move(*opened);
-    auto reader_or = storage::Reader::Open(folder_.path() + "/node.db");
+    auto reader_or = storage::Reader::Open(folder_.File("node.db"));
     CHECK_MSG(reader_or.ok(), reader_or.error().message);
     reader = std::move(*reader_or);
     EngineLimits limits;
@@ -81,7 +81,7 @@ class Node {
   std::vector<std::pair<storage::Statement, std::unique_ptr<Folder>>> queries;
 
  private:
-  TempFolder folder_;
+  test::TemporaryFolder folder_;
 };
 
 std::string RandomWrite(Rng& rng) {

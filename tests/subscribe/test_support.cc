@@ -1,24 +1,11 @@
 #include "tests/subscribe/test_support.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 
 #include "base/check.h"
 #include "base/log.h"
 
 namespace patina::subscribe {
-
-TempFolder::TempFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "patina-subscribe-XXXXXX").string();
-  CHECK(mkdtemp(name.data()) != nullptr);
-  path_ = name;
-}
-
-TempFolder::~TempFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 namespace {
 
@@ -43,7 +30,7 @@ class Collect final : public storage::RowSink {
 
 ModelStore::ModelStore(const std::string& schema_sql)
     : schema_(Must(storage::ParseSchema(schema_sql))) {
-  const std::string path = folder_.path() + "/model.db";
+  const std::string path = folder_.File("model.db");
   db_ = Must(storage::Db::Open(path, storage::Db::Mode::kReadWriteCreate));
   Must(
       db_->Exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"

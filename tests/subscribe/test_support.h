@@ -14,6 +14,7 @@
 #include "storage/reader.h"
 #include "storage/schema.h"
 #include "subscribe/engine.h"
+#include "tests/support/temporary_folder.h"
 
 // What the tests of subscribe/ share.
 
@@ -24,17 +25,6 @@ class ManualClock final : public Clock {
   Instant Now() const override { return now; }
   int64_t WallMs() const override { return ToMs(now.time_since_epoch()); }
   Instant now{};
-};
-
-/// A folder that goes with the object.
-class TempFolder {
- public:
-  TempFolder();
-  ~TempFolder();
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
 };
 
 /// A plain SQLite file with a log that has numbers only. What a commit did is found by comparing
@@ -56,7 +46,7 @@ class ModelStore {
   using Rows = std::map<std::string, std::string>;  // packed key, packed row
   Rows Dump(const storage::Table& table);
 
-  TempFolder folder_;
+  test::TemporaryFolder folder_;
   storage::Schema schema_;
   std::optional<storage::Db> db_;
   std::unique_ptr<storage::Reader> reader_;

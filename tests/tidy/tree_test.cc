@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "tests/support/files.h"
 #include "tests/tidy/rules.h"
 
 // The rules, on every file of the project.
@@ -38,9 +37,8 @@ std::vector<File> ReadTree() {
     if (it->is_directory() && IsForeign(it->path().filename().string())) {
       it.disable_recursion_pending();
     } else if (it->is_regular_file() && IsChecked(it->path())) {
-      std::ifstream in(it->path(), std::ios::binary);
-      files.push_back({fs::relative(it->path(), root).generic_string(),
-                       std::string(std::istreambuf_iterator<char>(in), {})});
+      files.push_back(
+          {fs::relative(it->path(), root).generic_string(), test::ReadFile(it->path())});
     }
   }
   std::sort(files.begin(), files.end(),

@@ -1,24 +1,25 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/tools/process_util.h"
+#include "tests/support/process.h"
+#include "tests/support/temporary_folder.h"
 
 // The binary without an agent: usage, exit codes, what needs no agent.
 
-namespace patina::tools::test {
+namespace patina::test {
 namespace {
 
 using testing::HasSubstr;
 using testing::IsEmpty;
 
 TEST(CommandLineTest, HelpIsFineAndNamesTheCommands) {
-  const Outcome outcome = RunPatina({"--help"});
+  const RunResult outcome = RunPatina({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
   for (const char* command : {"agent", "exec", "query", "subscribe", "members", "status", "verify",
                               "schema", "fault", "proxy-sink", "route", "sidecar", "bench"}) {
     EXPECT_THAT(outcome.out, HasSubstr(command));
   }
-  EXPECT_THAT(outcome.err, IsEmpty());
+  EXPECT_THAT(outcome.error, IsEmpty());
 }
 
 TEST(CommandLineTest, EveryCommandHasHelp) {
@@ -43,9 +44,9 @@ TEST(CommandLineTest, WrongUsageExitsWithTwoAndSaysWhyOnStderr) {
                                                        {"members", "--nonsense"},
                                                        {"schema", "check"}};
   for (const auto& arguments : wrong) {
-    const Outcome outcome = RunPatina(arguments, {"PATINA_API=127.0.0.1:1"});
+    const RunResult outcome = RunPatina(arguments, {"PATINA_API=127.0.0.1:1"});
     EXPECT_EQ(outcome.exit_code, 2) << testing::PrintToString(arguments);
-    EXPECT_FALSE(outcome.err.empty()) << testing::PrintToString(arguments);
+    EXPECT_FALSE(outcome.error.empty()) << testing::PrintToString(arguments);
     EXPECT_THAT(outcome.out, IsEmpty()) << testing::PrintToString(arguments);
   }
 }
@@ -61,10 +62,10 @@ TEST(CommandLineTest, NoAgentExitsWithThreeAndSaysWhatToDo) {
                                                             {"subscribe", "SELECT 1"},
                                                             {"members", "--watch"}};
     for (const auto& arguments : commands) {
-      const Outcome outcome = RunPatina(arguments, {std::string("PATINA_API=") + address});
+      const RunResult outcome = RunPatina(arguments, {std::string("PATINA_API=") + address});
       EXPECT_EQ(outcome.exit_code, 3) << arguments[0];
-      EXPECT_THAT(outcome.err, HasSubstr(address)) << arguments[0];
-      EXPECT_THAT(outcome.err, HasSubstr("patina agent --dev")) << arguments[0];
+      EXPECT_THAT(outcome.error, HasSubstr(address)) << arguments[0];
+      EXPECT_THAT(outcome.error, HasSubstr("patina agent --dev")) << arguments[0];
     }
   }
   EXPECT_EQ(RunPatina({"--api", "127.0.0.1:1", "status"}).exit_code, 3);
@@ -72,26 +73,26 @@ TEST(CommandLineTest, NoAgentExitsWithThreeAndSaysWhatToDo) {
 }
 
 TEST(CommandLineTest, SchemaCheckNeedsNoAgent) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::string good =
       folder.Write("good.sql", "CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, n INTEGER);");
-  const Outcome fine = RunPatina({"schema", "check", good, "--format", "json"});
-  EXPECT_EQ(fine.exit_code, 0) << fine.err;
+  const RunResult fine = RunPatina({"schema", "check", good, "--format", "json"});
+  EXPECT_EQ(fine.exit_code, 0) << fine.error;
   EXPECT_EQ(fine.out, "{\"table\":\"t\",\"key\":\"id\",\"columns\":1,\"merge\":\"cell\"}\n");
   const std::string bad = folder.Write("bad.sql", "CREATE TABLE t (id TEXT);");
-  const Outcome refused = RunPatina({"schema", "check", bad});
+  const RunResult refused = RunPatina({"schema", "check", bad});
   EXPECT_EQ(refused.exit_code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("bad.sql"));
+  EXPECT_THAT(refused.error, HasSubstr("bad.sql"));
 }
 
 TEST(CommandLineTest, AWrongConfigurationNamesFileAndLine) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::string path = folder.Write("patina.toml", "[node]\nname = \"a\"\nnonsense = 1\n");
-  const Outcome outcome = RunPatina({"agent", "--config", path});
+  const RunResult outcome = RunPatina({"agent", "--config", path});
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.err, HasSubstr(path + ":3"));
-  EXPECT_THAT(outcome.err, HasSubstr("nonsense"));
+  EXPECT_THAT(outcome.error, HasSubstr(path + ":3"));
+  EXPECT_THAT(outcome.error, HasSubstr("nonsense"));
 }
 
 }  // namespace
-}  // namespace patina::tools::test
+}  // namespace patina::test
