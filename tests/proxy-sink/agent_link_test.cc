@@ -22,6 +22,7 @@ class FakeServices {
   ~FakeServices() { Stop(); }
 
   void Start(const std::string& address) {
+    stopping_ = false;
     int port = 0;
     grpc::ServerBuilder builder;
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
@@ -32,6 +33,7 @@ class FakeServices {
     address_ = "127.0.0.1:" + std::to_string(port);
   }
   void Stop() {
+    Note([this] { stopping_ = true; });
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
     if (server_) server_->Wait();
     server_.reset();
@@ -113,8 +115,8 @@ class FakeServices {
 
   class Cluster final : public v1::Cluster::Service {
    public:
-    explicit Cluster(FakeServices*) {}
-    grpc::Status WatchMembers(grpc::ServerContext* context, const v1::WatchMembersRequest*,
+    explicit Cluster(FakeServices* fake) : fake_(*fake) {}
+    grpc::Status WatchMembers(grpc::ServerContext*, const v1::WatchMembersRequest*,
                               grpc::ServerWriter<v1::WatchMembersResponse>* writer) override {
       v1::WatchMembersResponse response;
       v1::Member* member = response.add_members();
@@ -122,10 +124,14 @@ class FakeServices {
       member->set_state(v1::Member::STATE_SUSPECT);
       response.set_end_of_snapshot(true);
       writer->Write(response);
-      // Nothing more happens; the stream stays open.
-      while (!context->IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      // Nothing more happens; the stream stays open until Stop().
+      std::unique_lock<std::mutex> lock(fake_.mutex_);
+      fake_.changed_.wait(lock, [this] { return fake_.stopping_; });
       return grpc::Status::OK;
     }
+
+   private:
+    FakeServices& fake_;
   };
 
   State state_;
@@ -134,6 +140,7 @@ class FakeServices {
   std::string address_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  bool stopping_ = false;  // under the lock while the server runs
 };
 
 TEST(AgentLinkTest, AcknowledgesGoesOnAndKeepsTheTableOverARestart) {
