@@ -28,10 +28,8 @@ std::string Example() {
   return std::move(builder).Finish();
 }
 
-/// Bytes of a changeset with one table "t" (columns a, b) of one key column, and these row bytes.
-std::string WithRows(std::string_view rows_hex, uint64_t rows = 1, uint64_t rows_claimed = 1) {
-  std::string bytes;
-  ByteWriter out(&bytes);
+/// A changeset with one table "t" of one key column, up to its columns.
+void WriteHead(ByteWriter& out, uint64_t rows_claimed, uint64_t columns) {
   out.U8(1);
   out.Raw(TestActor(1).AsBytes());
   out.Varint(1);
@@ -41,7 +39,14 @@ std::string WithRows(std::string_view rows_hex, uint64_t rows = 1, uint64_t rows
   out.Varint(1);
   out.String("t");
   out.Varint(1);
-  out.Varint(2);
+  out.Varint(columns);
+}
+
+/// Bytes of a changeset with one table "t" (columns a, b) of one key column, and these row bytes.
+std::string WithRows(std::string_view rows_hex, uint64_t rows = 1, uint64_t rows_claimed = 1) {
+  std::string bytes;
+  ByteWriter out(&bytes);
+  WriteHead(out, rows_claimed, 2);
   out.String("a");
   out.Varint(0);
   out.String("b");
@@ -56,16 +61,7 @@ std::string WithRows(std::string_view rows_hex, uint64_t rows = 1, uint64_t rows
 std::string WithColumns(size_t count, size_t name_bytes) {
   std::string bytes;
   ByteWriter out(&bytes);
-  out.U8(1);
-  out.Raw(TestActor(1).AsBytes());
-  out.Varint(1);
-  out.U64(99);
-  out.Varint(0);
-  out.Varint(1);
-  out.Varint(1);
-  out.String("t");
-  out.Varint(1);
-  out.Varint(count);
+  WriteHead(out, 1, count);
   for (size_t i = 0; i < count; ++i) {
     const std::string number = std::to_string(i);
     out.String(std::string(name_bytes - number.size(), 'c') + number);
