@@ -14,7 +14,7 @@ namespace {
 TEST(WriterQueueTest, ItIsBoundedAndCountsWhatTheWriterHasTaken) {
   WriterQueue queue(2, 1 << 20);
   const auto add = [&queue] {
-    WriterQueue::Local local{OneStatement("x"), [](Result<storage::Committed>) {}};
+    WriterQueue::Local local{OneStatement("x"), [](const Result<storage::Committed>&) {}};
     return queue.AddLocal(&local);
   };
   EXPECT_FALSE(add());
@@ -59,10 +59,20 @@ class WriterTest : public ::testing::Test {
       const std::lock_guard lock(mutex_);
       for (auto& change : changes) committed_.push_back(std::move(change));
     };
-    listeners.on_persisted = [this](std::vector<ChangeId> ids) { persisted_ += ids.size(); };
-    listeners.on_persist_failed = [this](std::vector<ChangeId> ids) { failed_ += ids.size(); };
+    listeners.on_persisted = [this](const std::vector<ChangeId>& ids) { persisted_ += ids.size(); };
+    listeners.on_persist_failed = [this](const std::vector<ChangeId>& ids) {
+      failed_ += ids.size();
+    };
     listeners.on_commit = [this](auto) { ++commits_; };
     writer_->Start(std::move(listeners));
+  }
+  /// One transaction for each row; done counts those that succeeded.
+  void QueueInserts(int rows, std::atomic<int>& done) {
+    for (int i = 0; i < rows; ++i) {
+      writer_->Execute(
+          OneStatement(StrCat("INSERT INTO machines(id) VALUES('m", i, "')")),
+          [&done](const Result<storage::Committed>& result) { done += result.ok() ? 1 : 0; });
+    }
   }
 
   TemporaryFolder folder_;
@@ -76,10 +86,7 @@ class WriterTest : public ::testing::Test {
 
 TEST_F(WriterTest, WhatIsQueuedTogetherIsCommittedTogether) {
   std::atomic<int> done{0};
-  for (int i = 0; i < 100; ++i) {
-    writer_->Execute(OneStatement(StrCat("INSERT INTO machines(id) VALUES('m", i, "')")),
-                     [&done](Result<storage::Committed> result) { done += result.ok() ? 1 : 0; });
-  }
+  QueueInserts(100, done);
   Start();
   EXPECT_TRUE(Eventually([&] { return done == 100; }));
   EXPECT_EQ(writer_->stats().groups, 1u);
@@ -94,10 +101,7 @@ TEST_F(WriterTest, WhatDoesNotFitTheGroupsTimeIsRunInTheNextInOrder) {
   config_.store.group_deadline = -std::chrono::seconds(1);  // over as soon as one has run
   writer_ = std::make_unique<Writer>(config_, OpenStore(config_, &clock_));
   std::atomic<int> done{0};
-  for (int i = 0; i < 10; ++i) {
-    writer_->Execute(OneStatement(StrCat("INSERT INTO machines(id) VALUES('m", i, "')")),
-                     [&done](Result<storage::Committed> result) { done += result.ok() ? 1 : 0; });
-  }
+  QueueInserts(10, done);
   Start();
   EXPECT_TRUE(Eventually([&] { return done == 10; }));
   EXPECT_EQ(writer_->stats().groups, 10u);
@@ -110,7 +114,9 @@ TEST_F(WriterTest, WhatDoesNotFitTheGroupsTimeIsRunInTheNextInOrder) {
 
 TEST_F(WriterTest, ATransactionThatFailsDoesNotDisturbItsGroup) {
   std::atomic<int> good{0}, bad{0};
-  const auto count = [&](Result<storage::Committed> result) { ++(result.ok() ? good : bad); };
+  const auto count = [&](const Result<storage::Committed>& result) {
+    ++(result.ok() ? good : bad);
+  };
   writer_->Execute(OneStatement("INSERT INTO machines(id) VALUES('m1')"), count);
   writer_->Execute(OneStatement("INSERT INTO machinez(id) VALUES('m2')"), count);
   writer_->Execute(OneStatement("INSERT OR ROLLBACK INTO machines(id) VALUES('m1')"), count);
@@ -159,10 +165,7 @@ TEST_F(WriterTest, ALongTurnThatGetsOnIsNotTakenForStuck) {
 
 TEST_F(WriterTest, StopFinishesWhatIsQueuedAndRefusesTheRest) {
   std::atomic<int> done{0};
-  for (int i = 0; i < 1'000; ++i) {
-    writer_->Execute(OneStatement(StrCat("INSERT INTO machines(id) VALUES('m", i, "')")),
-                     [&done](Result<storage::Committed> result) { done += result.ok() ? 1 : 0; });
-  }
+  QueueInserts(1'000, done);
   Start();
   writer_->Stop();
   EXPECT_EQ(done, 1'000);
@@ -176,9 +179,10 @@ TEST_F(WriterTest, AFullQueueRefusesAtOnce) {
   writer_ = std::make_unique<Writer>(config_, OpenStore(config_, &clock_));
   int refused = 0;
   for (int i = 0; i < 5; ++i) {
-    writer_->Execute(OneStatement("SELECT 1"), [&refused](Result<storage::Committed> result) {
-      if (!result.ok() && result.error().code == Errc::kResourceExhausted) ++refused;
-    });
+    writer_->Execute(OneStatement("SELECT 1"),
+                     [&refused](const Result<storage::Committed>& result) {
+                       refused += !result.ok() && result.error().code == Errc::kResourceExhausted;
+                     });
   }
   EXPECT_EQ(refused, 2);
   Start();

@@ -172,6 +172,7 @@ void SimHost::ScheduleMerge() {
 void SimHost::MergeQueued() {
   const std::vector<gossip::Change> changes = std::exchange(queued_, {});
   std::vector<storage::SharedBytes> bytes;
+  bytes.reserve(changes.size());
   for (const gossip::Change& change : changes) bytes.push_back(change.bytes);
   storage::CommitEffects effects;
   store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());

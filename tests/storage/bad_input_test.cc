@@ -338,6 +338,7 @@ TEST_F(BadInputTest, ParkingIsBoundedAndWhatDoesNotFitIsNotReceived) {
   node_.options.limits.parked_changesets_max = 2;
   node_.CloseAndOpen();
   std::vector<SharedBytes> batch;
+  batch.reserve(3);
   for (int i = 0; i < 3; ++i) batch.push_back(Make("nope", {Value::Text("k")}, "a", Value::Null()));
   const auto outcomes = node_.Merge(batch);
   EXPECT_EQ(outcomes[1].state, MergeState::kParked);

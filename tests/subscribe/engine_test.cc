@@ -17,10 +17,13 @@ class EngineTest : public testing::Test {
   EngineTest() : store(kSchema) { SetLogLevel(LogLevel::kOff); }
 
   void Start() {
-    engine = std::make_unique<Engine>(limits, store.schema(), store.reader(), clock,
-                                      [this](std::vector<bool> wanted) { store.wanted = wanted; });
+    engine = std::make_unique<Engine>(
+        limits, store.schema(), store.reader(), clock,
+        [this](std::vector<bool> wanted) { store.wanted = std::move(wanted); });
   }
-  void Commit(std::vector<std::string> statements) { engine->OnCommit(store.Commit(statements)); }
+  void Commit(const std::vector<std::string>& statements) {
+    engine->OnCommit(store.Commit(statements));
+  }
   SubscriberId Subscribe(const storage::Statement& statement, Folder& folder,
                          std::optional<uint64_t> from = {}) {
     const auto id = engine->Subscribe({statement, from, false}, &folder);
@@ -100,7 +103,7 @@ TEST_F(EngineTest, WhenCancelledAnEndlessQueryIsNotWaitedFor) {
   const std::atomic<bool> cancelled = true;
   limits.query_deadline = std::chrono::hours(1);
   engine = std::make_unique<Engine>(
-      limits, store.schema(), store.reader(), clock, [](std::vector<bool>) {}, &cancelled);
+      limits, store.schema(), store.reader(), clock, [](const std::vector<bool>&) {}, &cancelled);
   Commit({"INSERT INTO machines VALUES ('a', 'web', 1000000000000, '')"});
   Folder folder;
   const auto refused = engine->Subscribe({kCounting, std::nullopt, false}, &folder);
