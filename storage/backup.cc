@@ -111,10 +111,11 @@ std::string FolderOf(const std::string& path) {
 
 class Backup::Impl {
  public:
-  Impl(std::string source_path, Db source)
-      : path_(std::move(source_path)), source_(std::move(source)) {}
+  Impl(std::string source_path, Db source, std::shared_ptr<Snapshots> snapshots)
+      : path_(std::move(source_path)), place_(std::move(snapshots)), source_(std::move(source)) {}
 
   Status Begin() {
+    place_.EnterNow();
     // The first read takes the snapshot, and the transaction holds it.
     RETURN_IF_ERROR(source_.Exec("BEGIN"));
     Result<int64_t> seq = source_.QueryInt(
@@ -203,6 +204,7 @@ class Backup::Impl {
   }
 
   Status LookAtLog(Copying* copying) const {
+    if (place_.MustEnd()) return place_.WhyEnded();
     const uint64_t bytes_max = copying->options.wal_growth_bytes_max;
     if (bytes_max == 0) return OkStatus();
     const uint64_t wal_bytes = FileBytes(path_ + "-wal");
@@ -231,6 +233,7 @@ class Backup::Impl {
   }
 
   const std::string path_;
+  Snapshots::Place place_;
   Db source_;
   uint64_t seq_ = 0;
 };
@@ -238,9 +241,10 @@ class Backup::Impl {
 Backup::Backup(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Backup::~Backup() = default;
 
-Result<std::unique_ptr<Backup>> Backup::Begin(const std::string& source_path) {
+Result<std::unique_ptr<Backup>> Backup::Begin(const std::string& source_path,
+                                              std::shared_ptr<Snapshots> snapshots) {
   ASSIGN_OR_RETURN(Db source, Db::Open(source_path, Db::Mode::kReadOnly));
-  auto impl = std::make_unique<Impl>(source_path, std::move(source));
+  auto impl = std::make_unique<Impl>(source_path, std::move(source), std::move(snapshots));
   RETURN_IF_ERROR(impl->Begin());
   return std::unique_ptr<Backup>(new Backup(std::move(impl)));
 }

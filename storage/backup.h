@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "storage/snapshots.h"
 
 // Copies of a node's file while it is in use: for `patina backup`, and for a peer that joins.
 
@@ -48,7 +49,10 @@ struct BackupResult {
 /// has nothing to replay, and its stored digests are those of its tables.
 class Backup {
  public:
-  static Result<std::unique_ptr<Backup>> Begin(const std::string& source_path);
+  /// snapshots: the store's, when the source is used by this process: then the copy is given up
+  /// (RESOURCE_EXHAUSTED) before the write-ahead log reaches its limit.
+  static Result<std::unique_ptr<Backup>> Begin(const std::string& source_path,
+                                               std::shared_ptr<Snapshots> snapshots = nullptr);
   ~Backup();
   Backup(const Backup&) = delete;
   Backup& operator=(const Backup&) = delete;

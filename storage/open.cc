@@ -11,6 +11,7 @@ namespace patina::storage {
 
 Store::Impl::Impl(StoreOptions given)
     : options(std::move(given)),
+      snapshots(std::make_shared<Snapshots>(options.limits.wal_bytes_max)),
       cache(options.limits.row_cache_bytes),
       rng(options.seed == 0 ? SystemEntropy() : options.seed) {}
 
@@ -87,9 +88,11 @@ Status Store::Impl::OpenConnection() {
     return Error{wal.error().code, "cannot use " + options.path + ": " + wal.error().message +
                                        " (is it a SQLite file, and does no other agent use it?)"};
   }
+  wal_limit =
+      std::make_unique<WalLimit>(db.get(), options.limits.wal_bytes_max, options.clock, snapshots);
   return db->Exec(StrCat("PRAGMA synchronous = ", options.full_sync ? "FULL" : "NORMAL",
                          "; PRAGMA cache_size = -", options.limits.page_cache_kib,
-                         "; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 2000"
+                         "; PRAGMA temp_store = MEMORY"
                          "; PRAGMA journal_size_limit = 4194304; PRAGMA recursive_triggers = ON"
                          "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
 }

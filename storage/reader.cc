@@ -45,25 +45,50 @@ int AuthorizeRead(void* context, int action, const char* first, const char* seco
   }
 }
 
+/// Counts what reads outside of a snapshot: SQLite takes one for each statement.
+class PlaceScope {
+ public:
+  PlaceScope(const Db& db, Snapshots::Place& place)
+      : taken_(db.InTransaction() ? nullptr : &place) {
+    if (taken_ != nullptr) taken_->EnterWhenOpen();
+  }
+  ~PlaceScope() {
+    if (taken_ != nullptr) taken_->Leave();
+  }
+  PlaceScope(const PlaceScope&) = delete;
+  PlaceScope& operator=(const PlaceScope&) = delete;
+
+ private:
+  Snapshots::Place* const taken_;
+};
+
 struct QueryWatch {
   std::chrono::steady_clock::time_point deadline;
   const std::atomic<bool>* cancelled;
+  const Snapshots::Place* place;
   bool late = false;
 };
 
 int QueryProgress(void* context) {
   auto* watch = static_cast<QueryWatch*>(context);
   if (watch->cancelled != nullptr && watch->cancelled->load(std::memory_order_relaxed)) return 1;
+  if (watch->place->MustEnd()) return 1;
   if (std::chrono::steady_clock::now() < watch->deadline) return 0;
   watch->late = true;
   return 1;
 }
 
-Error QueryError(Error error, const QueryWatch& watch, const QueryLimits& limits) {
-  if (error.code == Errc::kCancelled && watch.late) {
-    return DeadlineExceeded(
-        StrCat("the query ran longer than its deadline of ", ToMs(limits.deadline), " ms"));
+/// Of a query that QueryProgress ended.
+Error EndedError(const QueryWatch& watch, const QueryLimits& limits) {
+  if (watch.late) {
+    return DeadlineExceeded(StrCat("the query and its reader took longer than the deadline of ",
+                                   ToMs(limits.deadline), " ms"));
   }
+  if (watch.place->MustEnd()) return watch.place->WhyEnded();
+  return {Errc::kCancelled, "the query was cancelled"};
+}
+
+Error QueryError(Error error) {
   if (error.code == Errc::kPermissionDenied) {
     return InvalidArgument("the statement is not a query that only reads: " + error.message +
                            " (write with State.Execute or patina exec)");
@@ -87,31 +112,31 @@ Status Stream(Stmt& statement, const QueryLimits& limits, QueryWatch& watch, Row
     const int code = statement.StepRaw();
     if (code == SQLITE_DONE) return OkStatus();
     if (code != SQLITE_ROW) {
-      return QueryError(SqliteError(sqlite3_db_handle(statement.get())), watch, limits);
+      Error error = SqliteError(sqlite3_db_handle(statement.get()));
+      return error.code == Errc::kCancelled ? EndedError(watch, limits) : QueryError(error);
     }
     if (rows == limits.rows_max) {
       return ResourceExhausted(StrCat("the answer has more than ", limits.rows_max, " rows"));
     }
     for (size_t i = 0; i < values.size(); ++i) values[i] = statement.Column(static_cast<int>(i));
-    if (!sink.OnRow(values)) return OkStatus();
-    if (QueryProgress(&watch) != 0) {
-      return watch.late
-                 ? Status(DeadlineExceeded(StrCat("the query and its reader took longer than ",
-                                                  ToMs(limits.deadline), " ms")))
-                 : Status(Error{Errc::kCancelled, "the query was cancelled"});
+    if (!sink.OnRow(values)) {
+      return watch.place->MustEnd() ? Status(watch.place->WhyEnded()) : OkStatus();
     }
+    if (QueryProgress(&watch) != 0) return EndedError(watch, limits);
   }
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, int64_t page_cache_kib) {
+Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, int64_t page_cache_kib,
+                                             std::shared_ptr<Snapshots> snapshots) {
   ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kReadOnly));
   RETURN_IF_ERROR(db.Exec(StrCat("PRAGMA query_only = 1; PRAGMA cache_size = -", page_cache_kib,
                                  "; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0")));
   sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, 0);
   RETURN_IF_ERROR(db.ConnectTableFunctions());
-  std::unique_ptr<Reader> reader(new Reader(std::make_unique<Impl>(std::move(db))));
+  std::unique_ptr<Reader> reader(
+      new Reader(std::make_unique<Impl>(std::move(db), std::move(snapshots))));
   sqlite3_set_authorizer(reader->impl_->db.get(), AuthorizeRead, reader->impl_->guard.get());
   return reader;
 }
@@ -121,16 +146,17 @@ Reader::~Reader() = default;
 
 Status Reader::Query(const Statement& query, const QueryLimits& limits, RowSink& sink) {
   Db& db = impl_->db;
-  QueryWatch watch{std::chrono::steady_clock::now() +
+  const PlaceScope scope(db, impl_->place);
+  QueryWatch watch{std::chrono::steady_clock::now() - limits.spent +
                        std::min<Duration>(limits.deadline, std::chrono::hours(24)),
-                   limits.cancelled};
+                   limits.cancelled, &impl_->place};
   impl_->guard->client_sql = true;
   sqlite3_progress_handler(db.get(), kProgressSteps, QueryProgress, &watch);
   Status status = OkStatus();
   {
     Result<Stmt> prepared = PrepareOne(db, query.sql, kQueryBytesMax);
     if (!prepared.ok()) {
-      status = QueryError(prepared.error(), watch, limits);
+      status = QueryError(prepared.error());
     } else if (sqlite3_stmt_readonly(prepared->get()) == 0) {
       status = InvalidArgument("the statement writes; use State.Execute or patina exec");
     } else if (Status bound = BindParameters(*prepared, query); !bound.ok()) {
@@ -145,17 +171,23 @@ Status Reader::Query(const Statement& query, const QueryLimits& limits, RowSink&
 }
 
 Result<uint64_t> Reader::BeginSnapshot() {
-  RETURN_IF_ERROR(impl_->db.Exec("BEGIN"));
-  Result<uint64_t> seq = LastSeq();  // the first read takes the snapshot
+  impl_->place.EnterWhenOpen();
+  const Status begun = impl_->db.Exec("BEGIN");
+  Result<uint64_t> seq =  // the first read takes the snapshot
+      begun.ok() ? LastSeq() : Result<uint64_t>(begun.error());
   if (!seq.ok()) EndSnapshot();
   return seq;
 }
 
 void Reader::EndSnapshot() {
   if (impl_->db.InTransaction()) (void)impl_->db.Exec("COMMIT");
+  impl_->place.Leave();
 }
 
+bool Reader::MustEnd() const { return impl_->place.MustEnd(); }
+
 Result<uint64_t> Reader::LastSeq() {
+  const PlaceScope scope(impl_->db, impl_->place);
   ASSIGN_OR_RETURN(const int64_t last,
                    impl_->db.QueryInt("SELECT coalesce(max(seq), 0) FROM __patina_log"));
   if (last > 0) return static_cast<uint64_t>(last);
@@ -168,11 +200,12 @@ Result<uint64_t> Reader::LastSeq() {
 
 Result<QueryReads> Reader::Analyze(const Statement& query) {
   Db& db = impl_->db;
+  const PlaceScope scope(db, impl_->place);
   ReadWatch watch;
   *impl_->guard = {true, &watch};
   Result<Stmt> prepared = PrepareOne(db, query.sql, kQueryBytesMax);
   *impl_->guard = {};
-  if (!prepared.ok()) return QueryError(prepared.error(), QueryWatch{}, QueryLimits{});
+  if (!prepared.ok()) return QueryError(prepared.error());
   if (sqlite3_stmt_readonly(prepared->get()) == 0) {
     return InvalidArgument("the statement writes; only SELECT can be asked or subscribed to");
   }
@@ -194,7 +227,7 @@ Result<Reader::LogRange> Reader::ReadLog(const std::vector<crdt::ActorRanges>& w
   Db& db = impl_->db;
   const bool own_snapshot = !db.InTransaction();  // index and tail have to be of one moment
   if (own_snapshot) {
-    RETURN_IF_ERROR(db.Exec("BEGIN"));
+    RETURN_IF_ERROR(BeginSnapshot());
   }
   Result<LogRange> range = impl_->ReadLog(wanted, bytes_max);
   if (own_snapshot) EndSnapshot();
@@ -205,6 +238,7 @@ Result<std::vector<LogEntry>> Reader::ReadLogAfter(uint64_t after, uint64_t byte
   ASSIGN_OR_RETURN(const uint64_t last, LastSeq());
   std::vector<LogEntry> entries;
   if (after >= last) return entries;
+  const PlaceScope place(impl_->db, impl_->place);
   Stmt& statement = impl_->log_after;
   if (!statement) {
     ASSIGN_OR_RETURN(

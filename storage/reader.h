@@ -15,6 +15,7 @@
 #include "crdt/value.h"
 #include "crdt/version_set.h"
 #include "storage/schema.h"
+#include "storage/snapshots.h"
 #include "storage/store.h"
 
 // Read-only connections beside the store's: queries, the log, transfers to others.
@@ -32,6 +33,7 @@ class RowSink {
 
 struct QueryLimits {
   Duration deadline = std::chrono::seconds(60);  // of the whole query, rows handed over included
+  Duration spent{};                              // of it, before: in a queue
   uint64_t rows_max = UINT64_MAX;
   const std::atomic<bool>* cancelled = nullptr;  // polled while SQLite works
 };
@@ -65,20 +67,25 @@ struct LogEntry {
 /// One read-only connection. One thread at a time (a pool hands them out).
 class Reader {
  public:
+  /// snapshots: the store's, unless this reader shares the store's thread. Its snapshots are then
+  /// ended (RESOURCE_EXHAUSTED) when they keep the write-ahead log too large.
   static Result<std::unique_ptr<Reader>> Open(const std::string& path,
-                                              int64_t page_cache_kib = 2048);
+                                              int64_t page_cache_kib = 2048,
+                                              std::shared_ptr<Snapshots> snapshots = nullptr);
   ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
   /// One statement that only reads. Errors: INVALID_ARGUMENT with SQLite's message (syntax, unknown
   /// table, wrong number of parameters, several statements, not read-only), DEADLINE_EXCEEDED,
-  /// CANCELLED, RESOURCE_EXHAUSTED (rows_max).
+  /// CANCELLED, RESOURCE_EXHAUSTED (rows_max; wal_bytes_max).
   Status Query(const Statement& statement, const QueryLimits& limits, RowSink& sink);
   /// The same inside a read transaction that BeginSnapshot opened; *seq is the last log entry it
   /// sees.
   Result<uint64_t> BeginSnapshot();
   void EndSnapshot();
+  /// The open snapshot or transfer has to be given up, see Snapshots. Any thread.
+  bool MustEnd() const;
 
   /// Prepares without running.
   Result<QueryReads> Analyze(const Statement& statement);
@@ -95,7 +102,8 @@ class Reader {
   Result<std::vector<LogEntry>> ReadLogAfter(uint64_t after, uint64_t bytes_max);
   Result<uint64_t> LastSeq();
 
-  // A transfer, sender's side: right after a checkpoint; holds one read snapshot until EndTransfer.
+  // A transfer, sender's side: right after a checkpoint, on the store's thread; holds one read
+  // snapshot until EndTransfer.
   Status BeginTransfer(const Schema& schema, const crdt::VersionSet& receiver_applied);
   struct TransferChunk {
     std::string bytes;

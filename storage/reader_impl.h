@@ -29,7 +29,7 @@ struct ReadGuard {
 
 class Reader::Impl {
  public:
-  explicit Impl(Db connection);
+  Impl(Db connection, std::shared_ptr<Snapshots> snapshots);
   ~Impl();
 
   Status PrepareLog();
@@ -47,6 +47,7 @@ class Reader::Impl {
   Result<TransferChunk> NextTransferChunk(size_t bytes_max);
   void EndTransfer();
 
+  Snapshots::Place place;
   Db db;
   Stmt log_index_range, log_bytes, log_after, actor_index, parked_range;
   struct TailEntry {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "storage/store_impl.h"
+#include "storage/wal_vfs.h"
 
 namespace patina::storage {
 
@@ -97,6 +98,7 @@ std::vector<std::pair<ActorId, std::string>> Store::Actors() const {
 StoreStats Store::Stats() const { return impl_->Stats(); }
 uint64_t Store::last_seq() const { return impl_->last_seq; }
 bool Store::broken() const { return impl_->broken; }
+std::shared_ptr<Snapshots> Store::snapshots() const { return impl_->snapshots; }
 
 namespace {
 
@@ -122,6 +124,11 @@ StoreStats Store::Impl::Stats() const {
   now.parked_bytes = parked_bytes;
   now.file_bytes = FileBytes(options.path);
   now.wal_bytes = FileBytes(options.path + "-wal");
+  now.wal = wal_limit->stats();
+  now.snapshots = snapshots->stats();
+  const WalVfsStats writes = GetWalVfsStats();
+  now.wal_writes = writes.done;
+  now.wal_writes_asked = writes.asked;
   for (const auto& table : tables) now.tombstones += table->tombstones;
   return now;
 }

@@ -20,6 +20,8 @@
 #include "crdt/version_set.h"
 #include "storage/effects.h"
 #include "storage/schema.h"
+#include "storage/snapshots.h"
+#include "storage/wal_limit.h"
 
 // The replicated database of one node: the only read-write connection to its SQLite file.
 
@@ -41,6 +43,7 @@ struct StoreLimits {
   size_t parked_bytes_max = 64u << 20;
   size_t parked_changesets_max = 100'000;
   uint64_t log_bytes_max = 256u << 20;  // trimmed from the front at checkpoints, never past them
+  uint64_t wal_bytes_max = 512u << 20;  // reads that keep it from beginning anew are ended
   Duration log_age_max = std::chrono::hours(24);
   Duration transaction_deadline = std::chrono::seconds(10);
   Duration group_deadline = std::chrono::milliseconds(250);  // then no further transaction joins
@@ -123,6 +126,9 @@ struct StoreStats {
   uint64_t parked = 0, parked_bytes = 0, parked_refused = 0;
   uint64_t replayed = 0;  // log entries replayed at start
   uint64_t file_bytes = 0, wal_bytes = 0;
+  WalStats wal;
+  Snapshots::Stats snapshots;
+  uint64_t wal_writes = 0, wal_writes_asked = 0;  // of this process: made, and by SQLite asked for
   uint64_t tombstones = 0;
   double last_checkpoint_ms = 0;
 };
@@ -207,6 +213,8 @@ class Store {
   StoreStats Stats() const;
   uint64_t last_seq() const;
   bool broken() const;
+  /// For the readers of this file that other threads use (Reader::Open).
+  std::shared_ptr<Snapshots> snapshots() const;
 
  private:
   class Impl;

@@ -90,7 +90,7 @@ class Store::Impl {
   Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);
   Status MergeTransfer(uint64_t transfer, CommitEffects* effects);
   Status AbandonTransfers();
-  // verify.cc
+  // store.cc
   Result<std::vector<RowDigest>> RowsInBucket(std::string_view table, uint32_t bucket);
   StoreStats Stats() const;
 
@@ -217,6 +217,8 @@ class Store::Impl {
   std::function<void()> on_progress;
   Schema schema;
   std::unique_ptr<Db> db;
+  const std::shared_ptr<Snapshots> snapshots;
+  std::unique_ptr<WalLimit> wal_limit;
   std::vector<std::unique_ptr<TableIo>> tables;
   std::vector<RowHasher> hashers;
   std::unordered_map<std::string_view, TableIo*> by_name;

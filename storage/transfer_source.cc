@@ -193,11 +193,13 @@ Result<std::string> TransferSource::Next(size_t bytes_max, bool* last) {
   return out;
 }
 
-Reader::Impl::Impl(Db connection) : db(std::move(connection)) {}
+Reader::Impl::Impl(Db connection, std::shared_ptr<Snapshots> snapshots)
+    : place(std::move(snapshots)), db(std::move(connection)) {}
 Reader::Impl::~Impl() = default;
 
 Status Reader::Impl::BeginTransfer(const Schema& schema, const crdt::VersionSet& receiver_applied) {
   EndTransfer();
+  place.EnterNow();
   RETURN_IF_ERROR(db.Exec("BEGIN"));
   Result<std::unique_ptr<TransferSource>> source =
       TransferSource::Open(&db, schema, receiver_applied);
@@ -211,6 +213,11 @@ Status Reader::Impl::BeginTransfer(const Schema& schema, const crdt::VersionSet&
 
 Result<Reader::TransferChunk> Reader::Impl::NextTransferChunk(size_t bytes_max) {
   if (transfer == nullptr) return FailedPrecondition("no transfer is open");
+  if (place.MustEnd()) {
+    Error why = place.WhyEnded();
+    EndTransfer();
+    return why;
+  }
   TransferChunk chunk;
   ASSIGN_OR_RETURN(chunk.bytes, transfer->Next(bytes_max, &chunk.last));
   return chunk;
@@ -219,6 +226,7 @@ Result<Reader::TransferChunk> Reader::Impl::NextTransferChunk(size_t bytes_max) 
 void Reader::Impl::EndTransfer() {
   transfer.reset();
   if (db.InTransaction()) (void)db.Exec("COMMIT");
+  place.Leave();
 }
 
 }  // namespace patina::storage
