@@ -60,7 +60,7 @@ proto::Hello StrangersHello() {
 class NetTest : public ::testing::Test {
  protected:
   std::unique_ptr<TestNode> Start(const std::string& name, std::vector<std::string> seeds = {},
-                                  std::function<void(Config&)> change = nullptr) {
+                                  const std::function<void(Config&)>& change = nullptr) {
     folders_.push_back(std::make_unique<TemporaryFolder>());
     Config config = TestConfig(name, folders_.back()->path());
     config.gossip.seeds = std::move(seeds);
@@ -138,6 +138,7 @@ TEST_F(NetTest, AStreamWithoutAHandshakeIsClosedInTime) {
 TEST_F(NetTest, MoreConnectionsThanAllowedAreRefused) {
   const auto node = Start("a", {}, [](Config& config) { config.peer_connections_max = 2; });
   std::vector<std::unique_ptr<RawSocket>> sockets;
+  sockets.reserve(4);
   for (int i = 0; i < 4; ++i) {
     sockets.push_back(std::make_unique<RawSocket>(SOCK_STREAM, node->address()));
   }
