@@ -1,7 +1,10 @@
 #include "storage/db.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "storage/wal_vfs.h"
 
 namespace patina::storage {
@@ -12,6 +15,24 @@ using crdt::ValueView;
 namespace {
 
 int Length(std::string_view bytes) { return static_cast<int>(bytes.size()); }
+
+bool HasWriteAheadLog(const std::string& path) {
+  struct stat info {};
+  return ::stat((path + "-wal").c_str(), &info) == 0 && info.st_size > 0;
+}
+
+/// SQLite then looks for nothing beside the file. Every byte escaped that means something in a URI.
+std::string ImmutableUri(const std::string& path) {
+  std::string uri = "file:";
+  for (const char byte : path) {
+    if (byte == '%' || byte == '?' || byte == '#') {
+      uri += '%' + ToHex({&byte, 1});
+    } else {
+      uri += byte;
+    }
+  }
+  return uri + "?immutable=1";
+}
 
 }  // namespace
 
@@ -151,9 +172,12 @@ Result<Db> Db::Open(const std::string& path, Mode mode) {
   if (mode == Mode::kReadOnly) flags |= SQLITE_OPEN_READONLY;
   if (mode == Mode::kMemory)
     flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
+  if (mode == Mode::kInspect) flags |= SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
+  const bool immutable = mode == Mode::kInspect && !HasWriteAheadLog(path);
+  const std::string name = immutable ? ImmutableUri(path) : path;
   sqlite3* raw = nullptr;
   const char* vfs = mode == Mode::kReadWriteCreate ? WalVfsName() : nullptr;
-  const int code = sqlite3_open_v2(path.c_str(), &raw, flags, vfs);
+  const int code = sqlite3_open_v2(name.c_str(), &raw, flags, vfs);
   Db db(raw);
   if (code != SQLITE_OK) {
     return Error{ErrcOfSqlite(code),

@@ -70,7 +70,8 @@ class StmtScope {
 
 class Db {
  public:
-  enum class Mode { kReadWriteCreate, kReadOnly, kMemory };
+  /// kInspect: read-only, of a file that nobody writes; nothing is made beside it.
+  enum class Mode { kReadWriteCreate, kReadOnly, kInspect, kMemory };
 
   static Result<Db> Open(const std::string& path, Mode mode);
   Db(Db&&) = default;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "storage/file_check.h"
 #include "storage/introspect.h"
 #include "storage/store_impl.h"
 
@@ -26,6 +27,7 @@ void Store::Impl::Broken(const Error& error) {
 Status Store::Impl::Open() {
   CHECK(options.clock != nullptr);
   RETURN_IF_ERROR(OpenConnection());
+  RETURN_IF_ERROR(NoteIdentity());
   RETURN_IF_ERROR(CreateInternalTables());
   RETURN_IF_ERROR(MigrateSchema());
   for (size_t i = 0; i < schema.tables.size(); ++i) {
@@ -97,6 +99,16 @@ Status Store::Impl::OpenConnection() {
                          "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
 }
 
+/// Before anything else is read or written: it may be the file of a newer release.
+Status Store::Impl::NoteIdentity() {
+  RETURN_IF_ERROR(
+      db->Exec("CREATE TABLE IF NOT EXISTS __patina_state (name TEXT NOT NULL PRIMARY KEY, value) "
+               "WITHOUT ROWID"));
+  ASSIGN_OR_RETURN(const FileIdentity identity, ReadIdentity(*db));
+  RETURN_IF_ERROR(CheckIdentity(identity, options.cluster, options.path));
+  return SaveIdentity(*db, identity, options.cluster);
+}
+
 Status Store::Impl::CreateInternalTables() {
   return db->Exec(
       "CREATE TABLE IF NOT EXISTS __patina_log (seq INTEGER NOT NULL PRIMARY KEY, actor INTEGER "
@@ -118,8 +130,6 @@ Status Store::Impl::CreateInternalTables() {
       "CREATE TABLE IF NOT EXISTS __patina_staged (transfer INTEGER NOT NULL, number INTEGER NOT "
       "NULL, "
       "bytes BLOB NOT NULL, PRIMARY KEY (transfer, number));"
-      "CREATE TABLE IF NOT EXISTS __patina_state (name TEXT NOT NULL PRIMARY KEY, value) WITHOUT "
-      "ROWID;"
       "DELETE FROM __patina_staged;");  // of a process that is gone
 }
 
@@ -305,29 +315,7 @@ Status Store::Impl::ReplayLog() {
 Status Store::Impl::RecomputeDigests() {
   for (const auto& table : tables) {
     if (!table->digest_dirty) continue;
-    table->digest.Reset();
-    const bool keyed = schema.tables[table->number()].without_rowid;
-    const std::string sql = "SELECT " + table->KeyList() + table->ColumnList() +
-                            (keyed ? std::string() : ", " + table->rowid_name()) + " FROM " +
-                            QuoteName(table->table().name);
-    ASSIGN_OR_RETURN(Stmt scan, db->Prepare(sql, false));
-    const size_t keys = table->table().key.size(), columns = table->table().columns.size();
-    while (true) {
-      ASSIGN_OR_RETURN(const bool found, scan.Step());
-      if (!found) break;
-      CachedRow row;
-      ByteWriter key_out(&row.key), values_out(&row.values);
-      int position = 0;
-      key_out.Varint(keys);
-      for (size_t i = 0; i < keys; ++i) crdt::EncodeValue(scan.Column(position++), key_out);
-      values_out.Varint(columns);
-      for (size_t i = 0; i < columns; ++i) crdt::EncodeValue(scan.Column(position++), values_out);
-      row.key_hash = RowCache::KeyHash(row.key);
-      RETURN_IF_ERROR(table->LoadClock(&row, true, keyed ? 0 : scan.ColumnInt(position), actors));
-      ++table->digest.rows;
-      table->digest.Add(row.key_hash,
-                        hashers[table->number()].Hash(row.key_hash, row.clock, row.values, actors));
-    }
+    RETURN_IF_ERROR(table->RecomputeDigest(&hashers[table->number()], actors, {}));
   }
   RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
   RETURN_IF_ERROR(SaveDigests());

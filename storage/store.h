@@ -53,6 +53,7 @@ struct StoreOptions {
   std::string path;  // the SQLite file; its folder must exist
   Schema schema;
   std::string node_name;  // kept beside the actor, for people
+  std::string cluster;    // a file of another cluster is refused; empty: any
   StoreLimits limits;
   bool full_sync = false;  // synchronous FULL instead of NORMAL
   /// Wall clock, steady clock. Not owned; outlives the store.

@@ -109,6 +109,7 @@ class Store::Impl {
 
   // open.cc
   Status OpenConnection();
+  Status NoteIdentity();
   Status CreateInternalTables();
   Status MigrateSchema();
   Status LoadState();

@@ -227,6 +227,34 @@ Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* valu
   return true;
 }
 
+Status TableIo::RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actors,
+                                const std::function<void()>& on_row) {
+  digest.Reset();
+  ASSIGN_OR_RETURN(Stmt scan,
+                   db_->Prepare("SELECT " + KeyList() + ColumnList() +
+                                    (table_->without_rowid ? std::string() : ", " + rowid_name_) +
+                                    " FROM " + QuoteName(table_->name),
+                                false));
+  const size_t keys = table_->key.size(), columns = table_->columns.size();
+  while (true) {
+    ASSIGN_OR_RETURN(const bool found, scan.Step());
+    if (!found) return OkStatus();
+    CachedRow row;
+    ByteWriter key_out(&row.key), values_out(&row.values);
+    int position = 0;
+    key_out.Varint(keys);
+    for (size_t i = 0; i < keys; ++i) crdt::EncodeValue(scan.Column(position++), key_out);
+    values_out.Varint(columns);
+    for (size_t i = 0; i < columns; ++i) crdt::EncodeValue(scan.Column(position++), values_out);
+    row.key_hash = RowCache::KeyHash(row.key);
+    RETURN_IF_ERROR(
+        LoadClock(&row, true, table_->without_rowid ? 0 : scan.ColumnInt(position), actors));
+    ++digest.rows;
+    digest.Add(row.key_hash, hasher->Hash(row.key_hash, row.clock, row.values, actors));
+    if (on_row) on_row();
+  }
+}
+
 Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
   RETURN_IF_ERROR(Prepare(&load_, [&] {
     return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) + ColumnList() +

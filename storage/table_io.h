@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -49,6 +50,10 @@ class TableIo {
   Status DeleteClock(const CachedRow& row);  // where the file has one
   Status WriteClock(CachedRow* row);         // clock row or tombstone, as the row now is
   Status DeleteDead(const CachedRow& row);
+
+  /// Makes `digest` anew from the rows and clocks in the file. on_row after each row; may be empty.
+  Status RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actors,
+                         const std::function<void()>& on_row);
 
   /// All columns, keys included, in declaration order, packed: what effects carry.
   std::string FullRow(std::string_view key, std::string_view values) const;

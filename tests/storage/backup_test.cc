@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "storage/file_check.h"
 #include "tests/storage/test_util.h"
 
 // Copies of a store's file while it is written.
@@ -186,6 +187,55 @@ TEST(BackupTest, TheWriteAheadLogsGrowthHurriesTheCopyAndThenEndsIt) {
   Fill(node, 5'000);
   Fill(node, 5'000);
   EXPECT_LE(fs::file_size(node.options.path + "-wal"), grown);
+}
+
+TEST(BackupTest, CopiesAtRandomMomentsAreTheOraclesStateAtOneLogEntry) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Rng rng(seed);
+    TestNode node(MustParse(kSchema)), peer(node.options.schema);
+    Fill(node, 3'000);  // several pieces
+    std::vector<OracleState> after = {{}};
+    OracleState state;
+    for (const SharedBytes& change : node.Log()) {
+      JoinInto(state, Says(change));
+      after.push_back(state);
+    }
+    auto write = [&] {
+      node.clock.AdvanceMs(1);
+      peer.clock.AdvanceMs(1);
+      const std::string sql = rng.Chance(0.3)
+                                  ? "DELETE FROM t WHERE id % 13 = " + std::to_string(rng.Below(13))
+                                  : "REPLACE INTO t (id, a) VALUES (" +
+                                        std::to_string(rng.Below(99)) + ", hex(randomblob(3000)))";
+      TestNode& writer = rng.Chance(0.5) ? node : peer;
+      const SharedBytes change = writer.Do(sql).changeset;
+      if (!change) return;
+      if (&writer == &peer) node.Merge(change);
+      JoinInto(state, Says(change));
+      after.push_back(state);
+      if (rng.Chance(0.2)) {
+        ASSERT_TRUE(node.store->Checkpoint().ok());
+      }
+    };
+    for (int copy = 0; copy < 4; ++copy) {
+      for (uint64_t i = rng.Below(6); i > 0; --i) write();
+      BackupOptions options;
+      options.on_progress = [&](const BackupProgress&) {
+        if (rng.Chance(0.7)) write();
+      };
+      const std::string path = node.dir.File("copy" + std::to_string(copy) + ".db");
+      const auto result = BackupFile(node.options.path, path, options);
+      ASSERT_TRUE(result.ok()) << result.error().ToString();
+      const auto report = VerifyFile(path);
+      ASSERT_TRUE(report.ok()) << report.error().ToString();
+      EXPECT_THAT(report->problems, testing::IsEmpty());
+      EXPECT_EQ(report->seq, result->seq);
+      TestNode restored(node.options.schema, path, node.clock.WallMs());
+      ASSERT_LT(result->seq, after.size());
+      EXPECT_EQ(restored.Dump(), Visible(after[result->seq], node.options.schema));
+    }
+  }
 }
 
 }  // namespace

@@ -3,8 +3,24 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "storage/db.h"
 
 namespace patina::storage {
+
+std::string WithDamagedPage(std::string bytes, size_t page, Rng& rng) {
+  constexpr size_t kPageBytes = 4096;
+  for (size_t i = 0; i < kPageBytes; ++i) {
+    bytes.at(page * kPageBytes + i) = static_cast<char>(rng.Below(256));
+  }
+  return bytes;
+}
+
+void RunForeign(const std::string& path, const std::string& sql) {
+  auto db = Db::Open(path, Db::Mode::kReadWriteCreate);
+  ASSERT_TRUE(db.ok()) << db.error().ToString();
+  const Status status = db->Exec(sql);
+  ASSERT_TRUE(status.ok()) << sql << ": " << status.error().ToString();
+}
 
 Schema MustParse(std::string_view sql, std::string_view toml) {
   Result<Schema> schema = ParseSchema(sql, "schema.sql", toml);

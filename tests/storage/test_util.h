@@ -43,6 +43,11 @@ class FakeClock final : public Clock {
   mutable Duration steady_{};
 };
 
+/// A file's bytes with one page (of 4,096 bytes) overwritten at random.
+std::string WithDamagedPage(std::string bytes, size_t page, Rng& rng);
+/// SQL as another SQLite client runs it on a file.
+void RunForeign(const std::string& path, const std::string& sql);
+
 Schema MustParse(std::string_view sql, std::string_view toml = {});
 SharedBytes Share(std::string bytes);
 Transaction Tx(std::initializer_list<std::string> sql);

@@ -1,0 +1,219 @@
+#include "storage/file_check.h"
+
+#include <sys/stat.h>
+
+#include <bitset>
+#include <unordered_map>
+#include <utility>
+
+#include "base/log.h"
+#include "storage/digest.h"
+#include "storage/introspect.h"
+#include "storage/log.h"
+#include "storage/table_io.h"
+
+namespace patina::storage {
+namespace {
+
+constexpr size_t kProblemsMax = 20;
+
+using TouchedBuckets = std::bitset<kDigestBuckets>;
+
+class Check {
+ public:
+  explicit Check(Db db) : db_(std::move(db)) {}
+
+  Result<FileReport> Run() {
+    ASSIGN_OR_RETURN(report_.identity, ReadIdentity(db_));
+    RETURN_IF_ERROR(db_.Exec("BEGIN"));  // one snapshot, should somebody be writing
+    CheckPages();
+    // A page that cannot be read is one more problem, not the end.
+    if (Status status = CheckDigests(); !status.ok()) Problem(status.error().message);
+    return std::move(report_);
+  }
+
+ private:
+  void Problem(std::string text) {
+    if (report_.problems.size() < kProblemsMax) report_.problems.push_back(std::move(text));
+  }
+
+  void CheckPages() {
+    auto check = [&]() -> Status {
+      // Merges ignore CHECK, so a row that breaks one is no damage.
+      RETURN_IF_ERROR(db_.Exec("PRAGMA ignore_check_constraints = 1"));
+      ASSIGN_OR_RETURN(Stmt lines, db_.Prepare("PRAGMA integrity_check(10)", false));
+      while (true) {
+        ASSIGN_OR_RETURN(const bool row, lines.Step());
+        if (!row) return OkStatus();
+        if (lines.ColumnBytes(0) != "ok") Problem("SQLite: " + std::string(lines.ColumnBytes(0)));
+      }
+    };
+    if (Status status = check(); !status.ok()) Problem("SQLite: " + status.error().message);
+  }
+
+  Status CheckDigests() {
+    RETURN_IF_ERROR(LoadActors());
+    ASSIGN_OR_RETURN(const int64_t checkpoint, StateInt("last_seq"));
+    ASSIGN_OR_RETURN(const int64_t valid, StateInt("digests_valid"));
+    report_.seq = static_cast<uint64_t>(checkpoint);
+    RETURN_IF_ERROR(ReadTail(checkpoint));
+    ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(db_));
+    for (const std::string& name : names) {
+      ASSIGN_OR_RETURN(Stmt stored,
+                       db_.Prepare("SELECT value FROM __patina_state WHERE name = ?", false));
+      const std::string entry = "digest:" + name;
+      stored.BindText(1, entry);
+      ASSIGN_OR_RETURN(const bool found, stored.Step());
+      if (!found) continue;  // not replicated
+      if (Status status = CheckTable(name, stored.ColumnBytes(0), valid == 1); !status.ok()) {
+        Problem("table " + name + ": " + status.error().message);
+      }
+    }
+    return OkStatus();
+  }
+
+  Status CheckTable(const std::string& name, std::string_view stored, bool comparable) {
+    ASSIGN_OR_RETURN(const Table table, IntrospectTable(db_, name));
+    TableIo io(&db_, &table, 0);
+    RowHasher hasher(table);
+    RETURN_IF_ERROR(io.RecomputeDigest(&hasher, actors_, {}));
+    report_.tables.push_back({name, io.digest.Fold(), io.digest.rows});
+    ByteReader in(stored);
+    if (in.remaining() != (kDigestBuckets + 1) * sizeof(uint64_t)) {
+      return DataLoss("its stored digest is damaged");
+    }
+    const TouchedBuckets& touched = touched_[name];
+    if (!comparable) {
+      report_.buckets_not_compared += kDigestBuckets;
+      return OkStatus();
+    }
+    report_.buckets_not_compared += touched.count();
+    uint64_t differing = 0;
+    for (size_t bucket = 0; bucket < kDigestBuckets; ++bucket) {
+      if (in.U64() != io.digest.buckets[bucket] && !touched.test(bucket)) ++differing;
+    }
+    if (differing == 0) return OkStatus();
+    return DataLoss(StrCat("its rows are not those of the last checkpoint (", differing, " of ",
+                           kDigestBuckets, " parts differ)"));
+  }
+
+  Status LoadActors() {
+    ASSIGN_OR_RETURN(Stmt select,
+                     db_.Prepare("SELECT id, actor FROM __patina_actor ORDER BY id", false));
+    while (true) {
+      ASSIGN_OR_RETURN(const bool row, select.Step());
+      if (!row) return OkStatus();
+      const auto id = ActorId::FromBytes(select.ColumnBytes(1));
+      if (!id || select.ColumnInt(0) != actors_.size()) {
+        return DataLoss("table __patina_actor is damaged");
+      }
+      actors_.Restore(static_cast<crdt::ActorIndex>(select.ColumnInt(0)), *id);
+    }
+  }
+
+  Result<int64_t> StateInt(const char* name) {
+    return db_.QueryInt(StrCat("SELECT value FROM __patina_state WHERE name = '", name, "'"));
+  }
+
+  /// Which parts of which tables were written after the checkpoint.
+  Status ReadTail(int64_t checkpoint) {
+    ASSIGN_OR_RETURN(Stmt tail, db_.Prepare("SELECT seq, kind, bytes FROM __patina_log WHERE seq > "
+                                            "? ORDER BY seq",
+                                            false));
+    tail.BindInt(1, checkpoint);
+    while (true) {
+      ASSIGN_OR_RETURN(const bool row, tail.Step());
+      if (!row) return OkStatus();
+      ++report_.tail;
+      report_.seq = static_cast<uint64_t>(tail.ColumnInt(0));
+      if (tail.ColumnInt(1) != static_cast<int64_t>(LogKind::kChangeset)) continue;
+      if (Status status = NoteTouched(tail.ColumnBytes(2)); !status.ok()) {
+        return DataLoss(StrCat("log entry ", report_.seq, ": ", status.error().message));
+      }
+    }
+  }
+
+  Status NoteTouched(std::string_view bytes) {
+    ASSIGN_OR_RETURN(crdt::ChangesetReader reader, crdt::ChangesetReader::Open(bytes));
+    crdt::TableChange table;
+    crdt::RowOp row;
+    while (true) {
+      ASSIGN_OR_RETURN(const bool more_tables, reader.NextTable(&table));
+      if (!more_tables) return OkStatus();
+      TouchedBuckets& touched = touched_[std::string(table.name)];
+      while (true) {
+        ASSIGN_OR_RETURN(const bool more_rows, reader.NextRow(&row));
+        if (!more_rows) break;
+        touched.set(BucketOfKey(row.key));
+      }
+    }
+  }
+
+  Db db_;
+  crdt::ActorTable actors_;
+  std::unordered_map<std::string, TouchedBuckets> touched_;
+  FileReport report_;
+};
+
+}  // namespace
+
+Result<FileIdentity> ReadIdentity(Db& db) {
+  FileIdentity identity;
+  ASSIGN_OR_RETURN(Stmt select,
+                   db.Prepare("SELECT name, value FROM __patina_state WHERE name IN ('format', "
+                              "'cluster')",
+                              false));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, select.Step());
+    if (!row) return identity;
+    if (select.ColumnBytes(0) == "format") {
+      identity.format = select.ColumnInt(1);
+    } else {
+      identity.cluster = select.ColumnBytes(1);
+    }
+  }
+}
+
+Status CheckIdentity(const FileIdentity& identity, const std::string& cluster,
+                     const std::string& path) {
+  if (identity.format > kFileFormat) {
+    return FailedPrecondition(StrCat(path, " was written by a newer release (format ",
+                                     identity.format, ", this one knows formats up to ",
+                                     kFileFormat, "): upgrade patina on this host first"));
+  }
+  if (identity.cluster.empty() || cluster.empty() || identity.cluster == cluster) return OkStatus();
+  return FailedPrecondition(
+      StrCat(path, " is of cluster '", identity.cluster, "', and this node is configured for '",
+             cluster, "' (gossip.cluster). If it really is to become a node of '", cluster,
+             "', move the file away and say `patina restore FILE --new-cluster`"));
+}
+
+Status SaveIdentity(Db& db, const FileIdentity& before, const std::string& cluster) {
+  ASSIGN_OR_RETURN(Stmt save,
+                   db.Prepare("INSERT OR REPLACE INTO __patina_state VALUES (?, ?)", false));
+  auto put = [&](const char* name, const crdt::ValueView& value) {
+    save.BindText(1, name);
+    save.Bind(2, value);
+    return save.Run();
+  };
+  if (before.format != kFileFormat) {
+    RETURN_IF_ERROR(put("format", crdt::ValueView::Integer(kFileFormat)));
+  }
+  if (cluster.empty() || before.cluster == cluster) return OkStatus();
+  return put("cluster", crdt::ValueView::Text(cluster));
+}
+
+Result<FileReport> VerifyFile(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return NotFound("there is no file " + path);
+  ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kInspect));
+  Result<int64_t> ours =
+      db.QueryInt("SELECT count(*) FROM sqlite_master WHERE name = '__patina_state'");
+  if (!ours.ok()) {
+    return Error{ours.error().code, path + " cannot be read: " + ours.error().message};
+  }
+  if (*ours == 0) return FailedPrecondition(path + " is a SQLite file, but not that of a node");
+  return Check(std::move(db)).Run();
+}
+
+}  // namespace patina::storage
