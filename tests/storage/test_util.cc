@@ -305,6 +305,7 @@ std::vector<std::string> Visible(const OracleState& state, const Schema& schema)
           cell == row.cells.end() ? column.default_value.view() : cell->second.second.view();
     }
     std::vector<crdt::ValueView> sorted;
+    sorted.reserve(values.size());
     for (const auto& [column, value] : values) sorted.push_back(value);
     all.push_back(name.first + ": " + Joined(sorted));
   }
