@@ -98,63 +98,22 @@ int Close(sqlite3_file* file) {
   return code;
 }
 
-int Read(sqlite3_file* file, void* to, int count, sqlite3_int64 offset) {
-  WalFile* wal = WalFile::Of(file);
-  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
-  return wal->real()->pMethods->xRead(wal->real(), to, count, offset);
-}
-
 int Write(sqlite3_file* file, const void* bytes, int count, sqlite3_int64 offset) {
   return WalFile::Of(file)->Write(bytes, count, offset);
 }
 
-int Truncate(sqlite3_file* file, sqlite3_int64 size) {
-  WalFile* wal = WalFile::Of(file);
-  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
-  return wal->real()->pMethods->xTruncate(wal->real(), size);
-}
-
-int Sync(sqlite3_file* file, int flags) {
-  WalFile* wal = WalFile::Of(file);
-  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
-  return wal->real()->pMethods->xSync(wal->real(), flags);
-}
-
-int FileSize(sqlite3_file* file, sqlite3_int64* size) {
-  WalFile* wal = WalFile::Of(file);
-  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
-  return wal->real()->pMethods->xFileSize(wal->real(), size);
-}
-
-int Lock(sqlite3_file* file, int level) {
+/// A method that does not touch what is gathered: the default VFS's own.
+template <auto method, class... Arguments>
+int Forward(sqlite3_file* file, Arguments... arguments) {
   sqlite3_file* real = WalFile::Of(file)->real();
-  return real->pMethods->xLock(real, level);
+  return (real->pMethods->*method)(real, arguments...);
 }
 
-int Unlock(sqlite3_file* file, int level) {
-  sqlite3_file* real = WalFile::Of(file)->real();
-  return real->pMethods->xUnlock(real, level);
-}
-
-int CheckReservedLock(sqlite3_file* file, int* held) {
-  sqlite3_file* real = WalFile::Of(file)->real();
-  return real->pMethods->xCheckReservedLock(real, held);
-}
-
-int FileControl(sqlite3_file* file, int op, void* argument) {
-  WalFile* wal = WalFile::Of(file);
-  if (const int code = wal->Flush(); code != SQLITE_OK) return code;
-  return wal->real()->pMethods->xFileControl(wal->real(), op, argument);
-}
-
-int SectorSize(sqlite3_file* file) {
-  sqlite3_file* real = WalFile::Of(file)->real();
-  return real->pMethods->xSectorSize(real);
-}
-
-int DeviceCharacteristics(sqlite3_file* file) {
-  sqlite3_file* real = WalFile::Of(file)->real();
-  return real->pMethods->xDeviceCharacteristics(real);
+/// One that must find in the file what was written to it.
+template <auto method, class... Arguments>
+int FlushAndForward(sqlite3_file* file, Arguments... arguments) {
+  if (const int code = WalFile::Of(file)->Flush(); code != SQLITE_OK) return code;
+  return Forward<method>(file, arguments...);
 }
 
 const sqlite3_io_methods* Methods() {
@@ -162,17 +121,17 @@ const sqlite3_io_methods* Methods() {
     sqlite3_io_methods made{};
     made.iVersion = 1;  // no shared memory or mapping: SQLite asks the database's file for those
     made.xClose = Close;
-    made.xRead = Read;
+    made.xRead = FlushAndForward<&sqlite3_io_methods::xRead>;
     made.xWrite = Write;
-    made.xTruncate = Truncate;
-    made.xSync = Sync;
-    made.xFileSize = FileSize;
-    made.xLock = Lock;
-    made.xUnlock = Unlock;
-    made.xCheckReservedLock = CheckReservedLock;
-    made.xFileControl = FileControl;
-    made.xSectorSize = SectorSize;
-    made.xDeviceCharacteristics = DeviceCharacteristics;
+    made.xTruncate = FlushAndForward<&sqlite3_io_methods::xTruncate>;
+    made.xSync = FlushAndForward<&sqlite3_io_methods::xSync>;
+    made.xFileSize = FlushAndForward<&sqlite3_io_methods::xFileSize>;
+    made.xLock = Forward<&sqlite3_io_methods::xLock>;
+    made.xUnlock = Forward<&sqlite3_io_methods::xUnlock>;
+    made.xCheckReservedLock = Forward<&sqlite3_io_methods::xCheckReservedLock>;
+    made.xFileControl = FlushAndForward<&sqlite3_io_methods::xFileControl>;
+    made.xSectorSize = Forward<&sqlite3_io_methods::xSectorSize>;
+    made.xDeviceCharacteristics = Forward<&sqlite3_io_methods::xDeviceCharacteristics>;
     return made;
   }();
   return &methods;
