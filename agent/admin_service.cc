@@ -163,7 +163,7 @@ class AdminService final : public v1::Admin::CallbackService {
     response->set_hash(schema.Hash());
     for (const storage::Table& table : schema.tables) {
       response->add_tables(table.create_sql);
-      for (const std::string& index : table.index_sql) response->add_tables(index);
+      for (const storage::Index& index : table.indexes) response->add_tables(index.sql);
     }
     for (const storage::SchemaWarning& warning : schema.warnings) {
       response->add_warnings(warning.text);

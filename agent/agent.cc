@@ -142,6 +142,7 @@ class Agent::Impl {
     options.node_name = config_.node.name;
     options.limits = config_.store;
     options.full_sync = config_.full_sync;
+    options.allow_destructive = config_.allow_destructive;
     options.clock = clock_.get();
     ASSIGN_OR_RETURN(auto store, storage::Store::Open(std::move(options)));
     schema_ = store->schema();

@@ -34,6 +34,7 @@ struct Config {
     std::vector<std::string> http_listen, postgres_listen;  // not built yet: must be empty
   } api;
   bool fault_injection = false;    // --fault-injection only, never from the file
+  bool allow_destructive = false;  // --allow-destructive only: drop what tables.toml lists
   std::string log_level = "info";  // [log] level
 
   // [limits]

@@ -73,6 +73,10 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "store.parked", stats.parked, config.store.parked_changesets_max);
   Count(status, "store.parked_bytes", stats.parked_bytes, config.store.parked_bytes_max);
   Count(status, "store.parked_refused", stats.parked_refused);
+  Count(status, "store.cells_discarded", stats.cells_discarded);
+  Count(status, "store.rows_discarded", stats.rows_discarded);
+  Count(status, "store.schema_changes", stats.schema_changes);
+  Count(status, "store.last_schema_change_ms", static_cast<uint64_t>(stats.last_schema_change_ms));
   Count(status, "store.replayed", stats.replayed);
   Count(status, "store.tombstones", stats.tombstones);
   Count(status, "store.last_checkpoint_ms", static_cast<uint64_t>(stats.last_checkpoint_ms));

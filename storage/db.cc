@@ -218,6 +218,13 @@ Result<int64_t> Db::QueryInt(const std::string& sql) {
   return row ? statement.ColumnInt(0) : 0;
 }
 
+Result<bool> Db::HasTable(const std::string& name) {
+  ASSIGN_OR_RETURN(Stmt find,
+                   Prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", false));
+  find.BindText(1, name);
+  return find.Step();
+}
+
 Status Db::ConnectTableFunctions() {
   for (const char* name :
        {"json_each('[]')", "json_tree('[]')", "pragma_table_info('')", "pragma_table_xinfo('')",

@@ -83,6 +83,8 @@ class Db {
   Result<Stmt> Prepare(std::string_view sql, bool persistent = true, size_t* used = nullptr);
   /// The single integer a query answers; 0 when it answers nothing.
   Result<int64_t> QueryInt(const std::string& sql);
+  /// Whether the file has a table of exactly this name.
+  Result<bool> HasTable(const std::string& name);
 
   /// Connects SQLite's table-valued functions (json_each, pragma_table_info and the like) once: an
   /// authorizer would refuse the declaration that each makes of itself at its first use.

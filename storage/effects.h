@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,8 @@
 #include "crdt/hlc.h"
 
 namespace patina::storage {
+
+struct Schema;
 
 /// What one commit did to one row of a table, for live queries. Rows are packed (crdt::PackValues)
 /// with all columns in declaration order, keys included.
@@ -30,6 +33,8 @@ struct CommitEffects {
   std::vector<bool> tables_changed;  // by position in Schema::tables, all tables
   /// Too much changed to list rows (a transfer): whoever looks at these tables must look anew.
   bool rows_unknown = false;
+  /// From here on the tables are these, and positions are theirs; null: as before.
+  std::shared_ptr<const Schema> schema;
 };
 
 }  // namespace patina::storage

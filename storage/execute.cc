@@ -79,7 +79,10 @@ int Store::Impl::Authorize(void* context, int action, const char* first, const c
 
 int Store::Impl::Progress(void* context) {
   auto* self = static_cast<Impl*>(context);
-  if (!self->client_sql) return 0;
+  if (!self->client_sql) {
+    if (self->changing_schema) self->NoteProgress();
+    return 0;
+  }
   return self->capture->too_many() || self->options.clock->Now() > self->deadline ? 1 : 0;
 }
 
@@ -187,7 +190,7 @@ Result<std::string> Store::Impl::BuildChangeset(const crdt::ChangesetHeader& hea
       position_of[c] = static_cast<crdt::ColumnIndex>(names.size());
       names.push_back({table->table().columns[c].name, table->table().columns[c].life});
     }
-    builder.BeginTable(table->table().name, table->table().key.size(), names);
+    builder.BeginTable(TravelName(table->table()), table->table().key.size(), names);
     for (; i < end; ++i) {
       const NetChange& change = net[i];
       if (change.says == crdt::Says::kNothing && change.columns.empty()) continue;

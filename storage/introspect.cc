@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "base/log.h"
+#include "storage/declaration.h"
 
 namespace patina::storage {
 namespace {
@@ -57,7 +58,8 @@ struct RawColumn {
   int key_position = 0;  // from 1
 };
 
-Result<std::vector<RawColumn>> ReadColumns(Db& db, const Table& table) {
+Result<std::vector<RawColumn>> ReadColumns(Db& db, const Table& table,
+                                           const Declaration& declaration) {
   ASSIGN_OR_RETURN(Stmt info, db.Prepare("SELECT name, type, \"notnull\", dflt_value, pk, hidden "
                                          "FROM pragma_table_xinfo(?)",
                                          false));
@@ -76,6 +78,10 @@ Result<std::vector<RawColumn>> ReadColumns(Db& db, const Table& table) {
     if (info.ColumnInt(5) != 0) {
       return InvalidArgument(at + "generated columns are not replicated; compute it in the query");
     }
+    const Declaration::Column* declared = declaration.Find(raw.column.name);
+    if (declared == nullptr) return InvalidArgument(at + "its declaration cannot be read");
+    raw.column.definition = declared->definition;
+    raw.column.rules = declared->rules;
     const std::string literal(info.ColumnBytes(3));
     if (!literal.empty()) {
       if (!IsConstantLiteral(literal)) {
@@ -157,7 +163,7 @@ Status ReadKind(Db& db, Table* table) {
   table->without_rowid = list.ColumnInt(0) != 0;
   table->strict = list.ColumnInt(1) != 0;
   ASSIGN_OR_RETURN(Stmt sql,
-                   db.Prepare("SELECT type, sql FROM sqlite_schema WHERE tbl_name = ? AND "
+                   db.Prepare("SELECT type, sql, name FROM sqlite_schema WHERE tbl_name = ? AND "
                               "sql IS NOT NULL ORDER BY name",
                               false));
   sql.BindText(1, table->name);
@@ -166,7 +172,7 @@ Status ReadKind(Db& db, Table* table) {
     if (!more) break;
     const std::string type(sql.ColumnBytes(0)), text(sql.ColumnBytes(1));
     if (type == "table") table->create_sql = text;
-    if (type == "index") table->index_sql.push_back(text);
+    if (type == "index") table->indexes.push_back({std::string(sql.ColumnBytes(2)), text});
     if (type == "trigger") {
       return InvalidArgument("table " + table->name +
                              ": triggers would run again on every node; leave them out");
@@ -186,7 +192,9 @@ Result<Table> IntrospectTable(Db& db, const std::string& name) {
                            ": AUTOINCREMENT numbers are picked on each node anew "
                            "and would collide; use ids that writers choose");
   }
-  ASSIGN_OR_RETURN(std::vector<RawColumn> columns, ReadColumns(db, table));
+  const Declaration declaration = ReadDeclaration(table.create_sql);
+  table.rules = declaration.rules;
+  ASSIGN_OR_RETURN(std::vector<RawColumn> columns, ReadColumns(db, table, declaration));
   RETURN_IF_ERROR(CheckIndexes(db, table));
   const auto keys = static_cast<size_t>(std::count_if(
       columns.begin(), columns.end(), [](const RawColumn& c) { return c.key_position > 0; }));

@@ -136,7 +136,10 @@ Status Store::Impl::WriteBatch(MergeBatch* batch) {
   return OkStatus();
 }
 
-std::string Store::Impl::EffectOf(const MergeBatch& batch, uint32_t changeset) const {
+Result<std::string> Store::Impl::EffectOf(const MergeBatch& batch, uint32_t changeset,
+                                          std::string_view bytes) {
+  if (std::binary_search(batch.discarding.begin(), batch.discarding.end(), changeset))
+    return EffectOfDiscarding(batch, changeset, bytes);
   EffectWriter effect;
   auto op =
       std::lower_bound(batch.ops.begin(), batch.ops.end(), changeset,
@@ -172,7 +175,8 @@ Status Store::Impl::LogMerged(const MergeBatch& batch, std::span<const SharedByt
     if (outcomes[i].state != MergeState::kApplied) continue;
     const crdt::Stamp stamp{headers[i].time, headers[i].id.version,
                             actors.Intern(headers[i].id.actor)};
-    RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], EffectOf(batch, i)));
+    ASSIGN_OR_RETURN(const std::string effect, EffectOf(batch, i, *changesets[i]));
+    RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], effect));
     if (parked.contains(headers[i].id)) {
       delete_parked.BindInt(1, stamp.actor);
       delete_parked.BindInt(2, static_cast<int64_t>(stamp.version));

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/log.h"
 #include "storage/store_impl.h"
 
@@ -6,29 +8,65 @@
 
 namespace patina::storage {
 
-Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change,
-                                uint32_t position, const crdt::Stamp& stamp, MergeBatch* batch,
-                                std::string* park_reason) {
-  TableIo* table = FindTable(change.name);
-  if (table == nullptr) {
-    *park_reason = "unknown table " + std::string(change.name);
-    return OkStatus();
+namespace {
+
+/// The place of a column that was dropped since: its cells are left out.
+constexpr crdt::ColumnIndex kDiscarded = UINT16_MAX;
+
+std::string WithLife(uint32_t life) {
+  return life == 0 ? std::string() : StrCat(" (dropped ", life, " times before)");
+}
+
+}  // namespace
+
+/// This node's table, and where the change's columns stand in it. Null: it was dropped since, or,
+/// with *park_reason, a later schema is to tell.
+Result<TableIo*> Store::Impl::Understand(const crdt::TableChange& change,
+                                         std::vector<crdt::ColumnIndex>* local,
+                                         std::string* park_reason) {
+  const auto [name, life] = ReadTravelName(change.name);
+  TableIo* table = FindTable(name);
+  if (table == nullptr || table->table().life != life) {
+    if (LifeOf(schema.dropped_tables, name, life) == Life::kUnknown)
+      *park_reason = "unknown table " + std::string(name) + WithLife(life);
+    return nullptr;
   }
   if (table->table().key.size() != change.key_columns) {
-    *park_reason = "table " + std::string(change.name) + " has another key here";
-    return OkStatus();
+    *park_reason = "table " + std::string(name) + " has another key here";
+    return nullptr;
   }
-  std::vector<crdt::ColumnIndex> local;
+  local->clear();
   crdt::ColumnMask named;
   for (const crdt::ColumnName& column : change.columns) {
     const auto index = table->table().FindColumn(column.name);
     if (!index || table->table().columns[*index].life != column.life) {
-      *park_reason = "unknown column " + std::string(change.name) + "." + std::string(column.name);
-      return OkStatus();
+      if (LifeOf(table->table().dropped, column.name, column.life) == Life::kUnknown) {
+        *park_reason = "unknown column " + std::string(name) + "." + std::string(column.name) +
+                       WithLife(column.life);
+        return nullptr;
+      }
+      local->push_back(kDiscarded);
+      continue;
     }
     if (named.test(*index)) return InvalidArgument("the changeset names a column twice");
     named.set(*index);
-    local.push_back(*index);
+    local->push_back(*index);
+  }
+  return table;
+}
+
+Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change,
+                                uint32_t position, const crdt::Stamp& stamp, MergeBatch* batch,
+                                std::string* park_reason) {
+  std::vector<crdt::ColumnIndex> local;
+  ASSIGN_OR_RETURN(TableIo * table, Understand(change, &local, park_reason));
+  if (!park_reason->empty()) return OkStatus();
+  const bool discards = table == nullptr || std::count(local.begin(), local.end(), kDiscarded) > 0;
+  if (discards && (batch->discarding.empty() || batch->discarding.back() != position))
+    batch->discarding.push_back(position);
+  if (table == nullptr) {
+    stats.rows_discarded += change.rows;
+    return OkStatus();
   }
   crdt::RowOp row;
   while (true) {
@@ -49,6 +87,10 @@ Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::Table
                0};
     for (size_t i = 0; i < row.positions.size(); ++i) {
       const crdt::ColumnIndex column = local[row.positions[i]];
+      if (column == kDiscarded) {
+        ++stats.cells_discarded;
+        continue;
+      }
       if (std::string why = table->WhyNotStorable(column, row.values[i]); !why.empty()) {
         *park_reason = "table " + std::string(change.name) + ": " + why;
         return OkStatus();
@@ -56,7 +98,44 @@ Status Store::Impl::DecodeTable(crdt::ChangesetReader& reader, const crdt::Table
       batch->columns.push_back(column);
       batch->values.push_back(row.values[i]);
     }
-    batch->ops.push_back(op);
+    op.count = static_cast<uint32_t>(batch->columns.size()) - op.first;
+    if (op.says != crdt::Says::kNothing || op.count > 0) batch->ops.push_back(op);
+  }
+}
+
+/// The bits of a changeset some of whose words were left out: those did not take effect.
+Result<std::string> Store::Impl::EffectOfDiscarding(const MergeBatch& batch, uint32_t changeset,
+                                                    std::string_view bytes) {
+  EffectWriter effect;
+  auto op =
+      std::lower_bound(batch.ops.begin(), batch.ops.end(), changeset,
+                       [](const MergeOp& a, uint32_t position) { return a.changeset < position; });
+  ASSIGN_OR_RETURN(crdt::ChangesetReader reader,
+                   crdt::ChangesetReader::Open(bytes, options.limits.changeset));
+  crdt::TableChange change;
+  crdt::RowOp row;
+  std::vector<crdt::ColumnIndex> local;
+  std::string park_reason;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more_tables, reader.NextTable(&change));
+    if (!more_tables) return std::move(effect).Finish();
+    ASSIGN_OR_RETURN(const TableIo* table, Understand(change, &local, &park_reason));
+    if (table == nullptr) local.assign(change.columns.size(), kDiscarded);
+    while (true) {
+      ASSIGN_OR_RETURN(const bool more_rows, reader.NextRow(&row));
+      if (!more_rows) break;
+      const bool says = row.says != crdt::Says::kNothing;
+      const bool has_op =
+          table != nullptr &&
+          (says || std::any_of(row.positions.begin(), row.positions.end(),
+                               [&](auto position) { return local[position] != kDiscarded; }));
+      const crdt::RowClock* clock = has_op ? &batch.works[op->work].next.clock : nullptr;
+      if (says) effect.Add(has_op && clock->existence() == op->stamp);
+      for (const crdt::ColumnIndex position : row.positions) {
+        effect.Add(local[position] != kDiscarded && clock->Cell(local[position]) == op->stamp);
+      }
+      if (has_op) ++op;
+    }
   }
 }
 
@@ -69,6 +148,7 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
     batch->ops.resize(ops);
     batch->columns.resize(values);
     batch->values.resize(values);
+    std::erase(batch->discarding, position);
   };
   auto decode = [&]() -> Status {
     ASSIGN_OR_RETURN(crdt::ChangesetReader reader,

@@ -3,7 +3,6 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "storage/file_check.h"
-#include "storage/introspect.h"
 #include "storage/store_impl.h"
 
 // Opening: connection, own tables, schema, checkpoint, and the replay of the log's tail.
@@ -29,16 +28,6 @@ Status Store::Impl::Open() {
   RETURN_IF_ERROR(OpenConnection());
   RETURN_IF_ERROR(NoteIdentity());
   RETURN_IF_ERROR(CreateInternalTables());
-  RETURN_IF_ERROR(MigrateSchema());
-  for (size_t i = 0; i < schema.tables.size(); ++i) {
-    tables.push_back(
-        std::make_unique<TableIo>(db.get(), &schema.tables[i], static_cast<uint32_t>(i)));
-    hashers.emplace_back(schema.tables[i]);
-    by_name[schema.tables[i].name] = tables.back().get();
-    RETURN_IF_ERROR(tables.back()->CreateOwnTables());
-  }
-  effect_tables.assign(tables.size(), false);
-  GuardClientSql();
   ASSIGN_OR_RETURN(begin, db->Prepare("BEGIN IMMEDIATE"));
   ASSIGN_OR_RETURN(commit, db->Prepare("COMMIT"));
   ASSIGN_OR_RETURN(savepoint, db->Prepare("SAVEPOINT __patina_tx"));
@@ -53,11 +42,25 @@ Status Store::Impl::Open() {
   ASSIGN_OR_RETURN(delete_parked,
                    db->Prepare("DELETE FROM __patina_parked WHERE actor = ? AND version = ?"));
   RETURN_IF_ERROR(LoadActors());
+  RETURN_IF_ERROR(MigrateFile());
+  UseTables(std::move(schema));
+  for (const auto& table : tables) RETURN_IF_ERROR(table->CreateOwnTables());
+  GuardClientSql();
   RETURN_IF_ERROR(LoadState());
   RETURN_IF_ERROR(LoadParked());
   RETURN_IF_ERROR(ReplayLog());
   received = applied;
   for (const auto& [id, change] : parked) received.Add(id);
+  StartCapture();
+  last_checkpoint = options.clock->Now();
+  // The schema may be another than when these were parked.
+  CommitEffects effects;
+  for (auto& [id, change] : parked) change.future = true;
+  RETURN_IF_ERROR(SettleParked(&effects));
+  return OkStatus();
+}
+
+void Store::Impl::StartCapture() {
   std::vector<TableIo*> all;
   for (const auto& table : tables) all.push_back(table.get());
   capture = std::make_unique<Capture>(db.get(), std::move(all));
@@ -72,12 +75,6 @@ Status Store::Impl::Open() {
         RETURN_IF_ERROR(table.LoadClock(&row, true, rowid, actors));
         return row.clock;
       });
-  last_checkpoint = options.clock->Now();
-  // The schema may be another than when these were parked.
-  CommitEffects effects;
-  for (auto& [id, change] : parked) change.future = true;
-  RETURN_IF_ERROR(SettleParked(&effects));
-  return OkStatus();
 }
 
 Status Store::Impl::OpenConnection() {
@@ -131,51 +128,6 @@ Status Store::Impl::CreateInternalTables() {
       "NULL, "
       "bytes BLOB NOT NULL, PRIMARY KEY (transfer, number));"
       "DELETE FROM __patina_staged;");  // of a process that is gone
-}
-
-Status Store::Impl::MigrateSchema() {
-  Schema current;
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(*db));
-  for (const std::string& name : names) {
-    ASSIGN_OR_RETURN(Table table, IntrospectTable(*db, name));
-    if (const Table* wanted = options.schema.Find(name)) {
-      table.merge_row = wanted->merge_row;
-      for (Column& column : table.columns) {
-        if (const auto index = wanted->FindColumn(column.name))
-          column.life = wanted->columns[*index].life;
-      }
-    }
-    current.tables.push_back(std::move(table));
-  }
-  RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
-  for (const SchemaChange& change : DiffSchemas(current, options.schema)) {
-    using Kind = SchemaChange::Kind;
-    if (change.kind == Kind::kDropIndex) continue;  // an index more is no harm
-    if (change.sql.empty()) {
-      RollBack();
-      return FailedPrecondition(
-          "the schema does not fit the file " + options.path + ": " + change.text +
-          (change.kind == Kind::kRefused ? "" : " is not done by itself; declare it again"));
-    }
-    if (Status status = db->Exec(change.sql); !status.ok()) {
-      RollBack();
-      return FailedPrecondition(change.text + ": " + status.error().message);
-    }
-    LogInfo("storage", "schema: ", change.text);
-  }
-  RETURN_IF_ERROR(db->Exec("COMMIT"));
-  // As the file has it now: columns added later stand last, wherever they are declared.
-  for (const Table& wanted : options.schema.tables) {
-    ASSIGN_OR_RETURN(Table table, IntrospectTable(*db, wanted.name));
-    table.merge_row = wanted.merge_row;
-    for (Column& column : table.columns) {
-      if (const auto index = wanted.FindColumn(column.name))
-        column.life = wanted.columns[*index].life;
-    }
-    schema.tables.push_back(std::move(table));
-  }
-  schema.warnings = options.schema.warnings;
-  return OkStatus();
 }
 
 Status Store::Impl::LoadActors() {
@@ -312,10 +264,41 @@ Status Store::Impl::ReplayLog() {
   return OkStatus();
 }
 
+Status Store::Impl::RecomputeDigest(TableIo& table) {
+  table.digest.Reset();
+  const bool keyed = table.table().without_rowid;
+  const std::string sql = "SELECT " + table.KeyList() + table.ColumnList() +
+                          (keyed ? std::string() : ", " + table.rowid_name()) + " FROM " +
+                          QuoteName(table.table().name);
+  ASSIGN_OR_RETURN(Stmt scan, db->Prepare(sql, false));
+  const size_t keys = table.table().key.size(), columns = table.table().columns.size();
+  for (size_t step = 0;; ++step) {
+    NoteStep(step);
+    ASSIGN_OR_RETURN(const bool found, scan.Step());
+    if (!found) return OkStatus();
+    CachedRow row;
+    ByteWriter key_out(&row.key), values_out(&row.values);
+    int position = 0;
+    key_out.Varint(keys);
+    for (size_t i = 0; i < keys; ++i) crdt::EncodeValue(scan.Column(position++), key_out);
+    values_out.Varint(columns);
+    for (size_t i = 0; i < columns; ++i) crdt::EncodeValue(scan.Column(position++), values_out);
+    row.key_hash = RowCache::KeyHash(row.key);
+    RETURN_IF_ERROR(table.LoadClock(&row, true, keyed ? 0 : scan.ColumnInt(position), actors));
+    ++table.digest.rows;
+    table.digest.Add(row.key_hash,
+                     hashers[table.number()].Hash(row.key_hash, row.clock, row.values, actors));
+  }
+}
+
 Status Store::Impl::RecomputeDigests() {
   for (const auto& table : tables) {
+<<<<<<< HEAD
     if (!table->digest_dirty) continue;
     RETURN_IF_ERROR(table->RecomputeDigest(&hashers[table->number()], actors, {}));
+=======
+    if (table->digest_dirty) RETURN_IF_ERROR(RecomputeDigest(*table));
+>>>>>>> bf7730e (storage: columns and tables are dropped by a count of lives; another schema for a running store)
   }
   RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
   RETURN_IF_ERROR(SaveDigests());

@@ -54,6 +54,12 @@ class RowCache {
   void Clear();
 
   template <class Visit>
+  void ForEach(Visit visit) {
+    for (CachedRow& row : rows_) {
+      if (!row.free) visit(row);
+    }
+  }
+  template <class Visit>
   void ForEachDirty(Visit visit) {
     for (CachedRow& row : rows_) {
       if (!row.free && row.dirty) visit(row);

@@ -31,8 +31,15 @@ struct Declared {
 };
 
 struct TableOptions {
+  std::string at;  // "tables.toml:3"
   bool merge_row = false;
-  std::map<std::string, uint32_t> dropped;  // name -> how often
+  Dropped dropped;
+};
+
+/// What tables.toml files say.
+struct Options {
+  std::map<std::string, TableOptions> tables;
+  Dropped dropped_tables;
 };
 
 size_t SkipBlank(std::string_view text, size_t position) {
@@ -110,41 +117,71 @@ Status RunFile(Db& db, const Source& source, std::map<std::string, Declared>* de
   return OkStatus();
 }
 
-Result<std::map<std::string, TableOptions>> ParseTablesToml(std::string_view text,
-                                                            const std::string& file) {
-  std::map<std::string, TableOptions> options;
+Status CountNames(const toml::node& node, const std::string& at, Dropped* dropped) {
+  if (!node.is_array()) return InvalidArgument(at + " must be a list of names: [\"name\"]");
+  for (const auto& element : *node.as_array()) {
+    const std::string name = element.value_or(std::string());
+    if (!element.is_string() || name.empty() || name.find('\0') != std::string::npos)
+      return InvalidArgument(at + " must be a list of names: [\"name\"]");
+    ++(*dropped)[name];
+  }
+  return OkStatus();
+}
+
+Status ParseTablesToml(std::string_view text, const std::string& file, Options* options) {
   toml::parse_result parsed = toml::parse(text);
   if (!parsed) {
     return InvalidArgument(StrCat(file, ":", parsed.error().source().begin.line, ": ",
                                   std::string_view(parsed.error().description())));
   }
   for (const auto& [name, node] : parsed.table()) {
-    const std::string at = StrCat(file, ":", node.source().begin.line, ": table ", name.str());
+    const std::string line = StrCat(file, ":", node.source().begin.line);
+    if (name.str() == "dropped_tables") {
+      RETURN_IF_ERROR(CountNames(node, line + ": dropped_tables", &options->dropped_tables));
+      continue;
+    }
+    const std::string at = StrCat(line, ": table ", name.str());
     const toml::table* table = node.as_table();
     if (table == nullptr)
       return InvalidArgument(at + " must be a section: [" + std::string(name.str()) + "]");
-    TableOptions& option = options[std::string(name.str())];
+    const auto [found, is_new] = options->tables.try_emplace(std::string(name.str()));
+    TableOptions& option = found->second;
+    if (!is_new) return InvalidArgument(at + " has a section in " + option.at + " already");
+    option.at = line;
     for (const auto& [key, value] : *table) {
       if (key.str() == "merge") {
         const std::string merge = value.value_or(std::string());
         if (merge != "cell" && merge != "row")
           return InvalidArgument(at + ": merge is \"cell\" or \"row\"");
         option.merge_row = merge == "row";
-      } else if (key.str() == "dropped" && value.is_array()) {
-        for (const auto& element : *value.as_array())
-          ++option.dropped[element.value_or(std::string())];
+      } else if (key.str() == "dropped") {
+        RETURN_IF_ERROR(CountNames(value, at + ": dropped", &option.dropped));
       } else {
         return InvalidArgument(at + ": unknown key " + std::string(key.str()) +
                                "; known: merge, dropped");
       }
     }
   }
-  return options;
+  return OkStatus();
 }
 
-Result<Schema> Build(const std::vector<Source>& sources,
-                     const std::map<std::string, TableOptions>& options,
-                     const std::string& toml_file) {
+/// What the files of tables.toml say of a table that is declared.
+Status ApplyOptions(const TableOptions& option, Table* table) {
+  table->merge_row = option.merge_row;
+  table->dropped = option.dropped;
+  for (Column& column : table->columns) {
+    const auto life = option.dropped.find(column.name);
+    if (life != option.dropped.end()) column.life = life->second;
+  }
+  for (const Column& column : table->key) {
+    if (!option.dropped.contains(column.name)) continue;
+    return InvalidArgument(option.at + ": table " + table->name + ": " + column.name +
+                           " is a key column; a key cannot be dropped");
+  }
+  return OkStatus();
+}
+
+Result<Schema> Build(const std::vector<Source>& sources, const Options& options) {
   ASSIGN_OR_RETURN(Db db, Db::Open(":memory:", Db::Mode::kMemory));
   std::map<std::string, Declared> declared;
   for (const Source& source : sources) RETURN_IF_ERROR(RunFile(db, source, &declared));
@@ -158,20 +195,18 @@ Result<Schema> Build(const std::vector<Source>& sources,
            ": INTEGER PRIMARY KEY: ids that SQLite picks may be picked twice by two "
            "nodes; let writers choose them"});
     }
-    if (const auto found = options.find(name); found != options.end()) {
-      table->merge_row = found->second.merge_row;
-      for (Column& column : table->columns) {
-        const auto life = found->second.dropped.find(column.name);
-        if (life != found->second.dropped.end()) column.life = life->second;
-      }
-    }
+    if (const auto found = options.tables.find(name); found != options.tables.end())
+      RETURN_IF_ERROR(ApplyOptions(found->second, &*table));
+    if (const auto times = options.dropped_tables.find(name); times != options.dropped_tables.end())
+      table->life = times->second;
     schema.tables.push_back(std::move(*table));
   }
-  for (const auto& [name, option] : options) {
+  for (const auto& [name, option] : options.tables) {
     if (schema.Find(name) == nullptr) {
-      return InvalidArgument(toml_file + ": no such table: " + name);
+      return InvalidArgument(option.at + ": no such table: " + name);
     }
   }
+  schema.dropped_tables = options.dropped_tables;
   if (schema.tables.empty()) return InvalidArgument("the schema declares no table");
   return schema;
 }
@@ -188,14 +223,14 @@ Result<std::string> ReadText(const fs::path& path) {
 
 Result<Schema> ParseSchema(std::string_view sql, std::string_view file_name,
                            std::string_view tables_toml) {
-  ASSIGN_OR_RETURN(const auto options, ParseTablesToml(tables_toml, "tables.toml"));
-  return Build({{std::string(file_name), std::string(sql)}}, options, "tables.toml");
+  Options options;
+  RETURN_IF_ERROR(ParseTablesToml(tables_toml, "tables.toml", &options));
+  return Build({{std::string(file_name), std::string(sql)}}, options);
 }
 
 Result<Schema> LoadSchema(const std::vector<std::string>& paths) {
   std::vector<Source> sources;
-  std::map<std::string, TableOptions> options;
-  std::string toml_file = "tables.toml";
+  Options options;
   for (const std::string& given : paths) {
     std::error_code error;
     std::vector<fs::path> files;
@@ -212,9 +247,7 @@ Result<Schema> LoadSchema(const std::vector<std::string>& paths) {
     for (const fs::path& file : files) {
       ASSIGN_OR_RETURN(std::string text, ReadText(file));
       if (file.filename() == "tables.toml") {
-        toml_file = file.string();
-        ASSIGN_OR_RETURN(auto more, ParseTablesToml(text, toml_file));
-        options.merge(more);
+        RETURN_IF_ERROR(ParseTablesToml(text, file.string(), &options));
       } else {
         sources.push_back({file.string(), std::move(text)});
       }
@@ -222,7 +255,7 @@ Result<Schema> LoadSchema(const std::vector<std::string>& paths) {
   }
   if (sources.empty())
     return InvalidArgument("no schema: set [schema] paths to a file or folder with .sql files");
-  return Build(sources, options, toml_file);
+  return Build(sources, options);
 }
 
 }  // namespace patina::storage

@@ -33,6 +33,13 @@ Result<std::vector<MergeOutcome>> Store::Merge(std::span<const SharedBytes> chan
 Result<std::vector<ChangeId>> Store::SettleParked(CommitEffects* effects) {
   return impl_->SettleParked(effects);
 }
+Result<std::vector<SchemaChange>> Store::PlanSchema(const Schema& wanted) {
+  return impl_->PlanSchema(wanted);
+}
+Result<SchemaOutcome> Store::ApplySchema(const Schema& wanted, bool allow_destructive,
+                                         CommitEffects* effects) {
+  return impl_->ApplySchema(wanted, allow_destructive, effects);
+}
 Status Store::CheckpointIfDue() { return impl_->CheckpointIfDue(); }
 Status Store::Checkpoint() { return impl_->Checkpoint(); }
 void Store::SetProgress(std::function<void()> on_progress) {

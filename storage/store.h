@@ -55,7 +55,8 @@ struct StoreOptions {
   std::string node_name;  // kept beside the actor, for people
   std::string cluster;    // a file of another cluster is refused; empty: any
   StoreLimits limits;
-  bool full_sync = false;  // synchronous FULL instead of NORMAL
+  bool full_sync = false;          // synchronous FULL instead of NORMAL
+  bool allow_destructive = false;  // Open may drop columns and tables that tables.toml lists
   /// Wall clock, steady clock. Not owned; outlives the store.
   const Clock* clock = nullptr;
   uint64_t seed = 0;  // of actor ids; 0: from the operating system
@@ -117,6 +118,12 @@ struct ParkedChange {
   uint64_t bytes = 0;
 };
 
+/// What ApplySchema did.
+struct SchemaOutcome {
+  std::vector<SchemaChange> changes;
+  Duration took{};  // so long all other writes waited
+};
+
 struct StoreStats {
   uint64_t commits = 0, local_transactions = 0, transactions_failed = 0;
   uint64_t changesets_applied = 0, duplicates = 0, rejected = 0;
@@ -125,7 +132,10 @@ struct StoreStats {
   uint64_t cache_hits = 0, cache_misses = 0;
   uint64_t log_entries = 0, log_bytes = 0, log_first_seq = 0, log_last_seq = 0;
   uint64_t parked = 0, parked_bytes = 0, parked_refused = 0;
-  uint64_t replayed = 0;  // log entries replayed at start
+  uint64_t replayed = 0;                             // log entries replayed at start
+  uint64_t cells_discarded = 0, rows_discarded = 0;  // for dropped columns, for dropped tables
+  uint64_t schema_changes = 0;                       // since the start
+  double last_schema_change_ms = 0;
   uint64_t file_bytes = 0, wal_bytes = 0;
   WalStats wal;
   Snapshots::Stats snapshots;
@@ -145,8 +155,9 @@ inline constexpr size_t kDigestBuckets = 4096;
 /// version twice.
 class Store {
  public:
-  /// Opens or creates the file, brings its tables to the schema (additive changes only), and
-  /// replays the log's tail if the last process did not stop cleanly.
+  /// Opens or creates the file, brings its tables to the schema, and replays the log's tail if the
+  /// last process did not stop cleanly. FAILED_PRECONDITION, and the file is as it was, when the
+  /// schema does not fit the file, or data would be lost without allow_destructive.
   static Result<std::unique_ptr<Store>> Open(StoreOptions options);
   /// Without Close this is a crash: what was written behind is rebuilt at the next Open.
   ~Store();
@@ -172,6 +183,14 @@ class Store {
 
   /// Applies parked changes that are due or now understood. Cheap when there are none.
   Result<std::vector<ChangeId>> SettleParked(CommitEffects* effects);
+
+  /// What ApplySchema would do, or why not, change by change.
+  Result<std::vector<SchemaChange>> PlanSchema(const Schema& wanted);
+  /// Brings the tables to another schema, in one commit. *effects says so. Afterwards parked
+  /// changes may be due (SettleParked), and no table is wanted in effects. Errors as Open's; then
+  /// nothing has changed.
+  Result<SchemaOutcome> ApplySchema(const Schema& wanted, bool allow_destructive,
+                                    CommitEffects* effects);
 
   /// Writes behind what is only in memory if it is due (or at once), and trims the log.
   Status CheckpointIfDue();

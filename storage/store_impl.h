@@ -55,7 +55,18 @@ struct MergeBatch {
   std::vector<crdt::ValueView> values;
   std::deque<MergeWork> works;
   std::unordered_map<uint64_t, uint32_t> index;  // mixed hash -> first work with it
+  std::vector<uint32_t> discarding;  // changesets with words for dropped columns or tables; sorted
 };
+
+/// A clock row or tombstone on its way to losing a column's cell.
+struct ErasedRow {
+  crdt::Value key;
+  std::string clock;  // empty: it says nothing any more
+  std::string cells;  // of a tombstone, packed
+};
+
+/// An error that names all changes that cannot be done, or may not.
+Status CheckAllowed(const std::vector<SchemaChange>& changes, bool allow_destructive);
 
 /// What is known of a transfer while its chunks are read in order.
 struct TransferDecode {
@@ -111,14 +122,37 @@ class Store::Impl {
   Status OpenConnection();
   Status NoteIdentity();
   Status CreateInternalTables();
-  Status MigrateSchema();
   Status LoadState();
   Status LoadActors();
   Status LoadParked();
   Status ReplayLog();
   Status ReplayChangeset(std::string_view bytes);
   Status RecomputeDigests();
+  Status RecomputeDigest(TableIo& table);
+  void StartCapture();
   void Broken(const Error& error);
+
+  // migrate.cc
+  Status MigrateFile();
+  Result<Schema> SchemaInFile(const Schema& wanted);
+  Result<Schema> DeclaredInFile(const Schema& wanted);
+  Status RunChanges(const std::vector<SchemaChange>& changes, const Schema& wanted, Schema from);
+  Status RunChange(const SchemaChange& change, const Schema& wanted, Schema* from);
+  Status SaveDropped(const Schema& wanted);
+  Status EraseCells(const Table& table, crdt::ColumnIndex column);
+  Status EraseCell(const Table& table, crdt::ColumnIndex column, bool dead, ErasedRow* row);
+
+  // reload.cc
+  Result<Schema> CurrentSchema(const Schema& wanted);
+  Result<std::vector<SchemaChange>> PlanSchema(const Schema& wanted);
+  Result<SchemaOutcome> ApplySchema(const Schema& wanted, bool allow_destructive,
+                                    CommitEffects* effects);
+  Status ChangeTables(const std::vector<SchemaChange>& changes, const Schema& from,
+                      const Schema& wanted);
+  Status CarryTables(const std::vector<SchemaChange>& changes,
+                     std::vector<std::unique_ptr<TableIo>>& before);
+  void ExtendCachedRows(const Schema& before);
+  void UseTables(Schema next);
 
   // execute.cc
   Status RunGroup(std::span<const Transaction> transactions,
@@ -146,6 +180,8 @@ class Store::Impl {
   Status DecodeTable(crdt::ChangesetReader& reader, const crdt::TableChange& change,
                      uint32_t position, const crdt::Stamp& stamp, MergeBatch* batch,
                      std::string* park_reason);
+  Result<TableIo*> Understand(const crdt::TableChange& change,
+                              std::vector<crdt::ColumnIndex>* local, std::string* park_reason);
   Status LoadWorks(MergeBatch* batch, bool join_dead);
   void MergeOpIntoWork(const MergeOp& op, MergeBatch* batch);
   void FinishWork(MergeWork* work);
@@ -167,7 +203,9 @@ class Store::Impl {
   void NoteMerged(MergeBatch* batch, bool settling, const std::vector<MergeOutcome>& outcomes,
                   const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects);
   uint32_t FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead, Status* status);
-  std::string EffectOf(const MergeBatch& batch, uint32_t changeset) const;
+  Result<std::string> EffectOf(const MergeBatch& batch, uint32_t changeset, std::string_view bytes);
+  Result<std::string> EffectOfDiscarding(const MergeBatch& batch, uint32_t changeset,
+                                         std::string_view bytes);
   Status Park(const crdt::ChangesetHeader& header, std::string_view bytes,
               const std::string& reason);
   bool FromTheFuture(crdt::HlcTime time) const;
@@ -256,8 +294,9 @@ class Store::Impl {
   };
   std::list<CachedStatement> client_statements;
   std::unordered_map<std::string_view, std::list<CachedStatement>::iterator> client_index;
-  bool client_sql = false;  // the authorizer looks
-  std::string denied;       // what it said no to
+  bool client_sql = false;       // the authorizer looks
+  bool changing_schema = false;  // SQLite's work is progress
+  std::string denied;            // what it said no to
   Instant deadline{};
   const std::vector<Pending>* group = nullptr;  // transactions of the group that runs
   struct Savepoint {

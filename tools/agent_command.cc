@@ -29,6 +29,7 @@ struct Options {
   std::string config;
   bool dev = false;
   bool fault_injection = false;
+  bool allow_destructive = false;
 };
 
 /// A folder that is gone when the process ends in order.
@@ -142,6 +143,7 @@ void RunAgent(const Options& options, CommandContext& context) {
   Result<agent::Config> config = agent::LoadConfig(options.config);
   if (!config.ok()) return Fail(context, config.error().message, kExitUsage);
   config->fault_injection = options.fault_injection;
+  config->allow_destructive = options.allow_destructive;
   if (!SetLogLevel(config->log_level)) {
     return Fail(context, "[log] level: no such level: " + config->log_level, kExitUsage);
   }
@@ -179,6 +181,8 @@ void AddAgentCommand(CLI::App& app, CommandContext& context) {
   agent->add_flag("--dev", options->dev, "one node, temporary data, the sample fleet's tables");
   agent->add_flag("--fault-injection", options->fault_injection,
                   "allow `patina fault` to make this node misbehave");
+  agent->add_flag("--allow-destructive", options->allow_destructive,
+                  "drop at the start the columns and tables that tables.toml lists as dropped");
   agent->callback([options, &context] { RunAgent(*options, context); });
 }
 

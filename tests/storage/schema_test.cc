@@ -99,7 +99,7 @@ TEST(SchemaTest, FoldersAreReadFileByFile) {
   const auto schema = LoadSchema({dir.File("")});
   ASSERT_TRUE(schema.ok()) << schema.error().ToString();
   EXPECT_TRUE(schema->Find("a")->merge_row);
-  EXPECT_EQ(schema->Find("a")->index_sql.size(), 1u);
+  EXPECT_EQ(schema->Find("a")->indexes.size(), 1u);
   EXPECT_EQ(LoadSchema({dir.File("none.sql")}).error().code, Errc::kNotFound);
   EXPECT_EQ(LoadSchema({}).error().code, Errc::kInvalidArgument);
 }

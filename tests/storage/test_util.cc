@@ -111,6 +111,16 @@ std::vector<MergeOutcome> TestNode::Merge(const std::vector<SharedBytes>& change
   return outcomes.ok() ? *outcomes : std::vector<MergeOutcome>(changesets.size());
 }
 
+Result<SchemaOutcome> TestNode::Apply(const Schema& schema, bool allow_destructive) {
+  Result<SchemaOutcome> outcome = store->ApplySchema(schema, allow_destructive, &effects);
+  if (!outcome.ok()) return outcome;
+  options.schema = schema;
+  store->SetEffectTables(std::vector<bool>(store->schema().tables.size(), true));
+  while (!Settle().empty()) {
+  }
+  return outcome;
+}
+
 std::vector<ChangeId> TestNode::Settle() {
   auto settled = store->SettleParked(&effects);
   EXPECT_TRUE(settled.ok()) << settled.error().ToString();
@@ -268,6 +278,23 @@ void JoinInto(OracleState& state, const OracleState& more) {
   for (const auto& [key, row] : more) state[key] = Join(state[key], row);
 }
 
+namespace {
+
+std::string NameOfLife(std::string_view name, uint32_t life) {
+  return life == 0 ? std::string(name) : StrCat(name, "#", life);
+}
+
+std::string NameInOracle(const Table& table) { return NameOfLife(table.name, table.life); }
+
+const Table* FindInSchema(const Schema& schema, const std::string& name) {
+  for (const Table& table : schema.tables) {
+    if (NameInOracle(table) == name) return &table;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
 OracleState Says(const SharedBytes& changeset) {
   OracleState state;
   auto reader = crdt::ChangesetReader::Open(*changeset);
@@ -278,12 +305,13 @@ OracleState Says(const SharedBytes& changeset) {
   crdt::RowOp op;
   while (*reader->NextTable(&table)) {
     while (*reader->NextRow(&op)) {
-      OracleRow& row = state[{std::string(table.name), std::string(op.key)}];
+      const auto [name, life] = ReadTravelName(table.name);
+      OracleRow& row = state[{NameOfLife(name, life), std::string(op.key)}];
       if (op.says != crdt::Says::kNothing) row.exists = stamp;
       row.alive = op.says == crdt::Says::kAlive;
       for (size_t i = 0; i < op.positions.size(); ++i) {
-        row.cells[std::string(table.columns[op.positions[i]].name)] = {stamp,
-                                                                       crdt::Value(op.values[i])};
+        const crdt::ColumnName& column = table.columns[op.positions[i]];
+        row.cells[NameOfLife(column.name, column.life)] = {stamp, crdt::Value(op.values[i])};
       }
     }
   }
@@ -293,21 +321,21 @@ OracleState Says(const SharedBytes& changeset) {
 std::vector<std::string> Visible(const OracleState& state, const Schema& schema) {
   std::vector<std::string> all;
   for (const auto& [name, row] : state) {
-    const Table* table = schema.Find(name.first);
+    const Table* table = FindInSchema(schema, name.first);
     if (!row.alive || table == nullptr) continue;
     std::vector<crdt::ValueView> key;
     EXPECT_TRUE(crdt::UnpackValues(name.second, 64, &key));
     std::map<std::string, crdt::ValueView> values;
     for (size_t i = 0; i < key.size(); ++i) values[table->key[i].name] = key[i];
     for (const Column& column : table->columns) {
-      const auto cell = row.cells.find(column.name);
+      const auto cell = row.cells.find(NameOfLife(column.name, column.life));
       values[column.name] =
           cell == row.cells.end() ? column.default_value.view() : cell->second.second.view();
     }
     std::vector<crdt::ValueView> sorted;
     sorted.reserve(values.size());
     for (const auto& [column, value] : values) sorted.push_back(value);
-    all.push_back(name.first + ": " + Joined(sorted));
+    all.push_back(table->name + ": " + Joined(sorted));
   }
   std::sort(all.begin(), all.end());
   return all;
@@ -327,14 +355,16 @@ std::string CellLine(const std::string& table, std::string_view key, const std::
 std::vector<std::string> LiveCells(const OracleState& state, const Schema& schema) {
   std::vector<std::string> all;
   for (const auto& [name, row] : state) {
-    const Table* table = schema.Find(name.first);
+    const Table* table = FindInSchema(schema, name.first);
     if (!row.alive || table == nullptr) continue;
     all.push_back(CellLine(name.first, name.second, "", "alive", row.exists.time, row.exists.actor,
                            row.exists.version));
-    for (const auto& [column, cell] : row.cells) {
-      if (!table->FindColumn(column)) continue;
-      all.push_back(CellLine(name.first, name.second, column, cell.second.ToString(),
-                             cell.first.time, cell.first.actor, cell.first.version));
+    for (const Column& column : table->columns) {
+      const auto cell = row.cells.find(NameOfLife(column.name, column.life));
+      if (cell == row.cells.end()) continue;
+      const auto& [stamp, value] = cell->second;
+      all.push_back(CellLine(name.first, name.second, column.name, value.ToString(), stamp.time,
+                             stamp.actor, stamp.version));
     }
   }
   std::sort(all.begin(), all.end());
@@ -344,8 +374,9 @@ std::vector<std::string> LiveCells(const OracleState& state, const Schema& schem
 std::vector<std::string> LiveCells(TestNode& node, const OracleState& keys_of) {
   std::vector<std::string> all;
   for (const auto& [name, unused] : keys_of) {
-    if (node.options.schema.Find(name.first) == nullptr) continue;
-    auto rows = node.store->RowsInBucket(name.first, BucketOfKey(name.second));
+    const Table* table = FindInSchema(node.options.schema, name.first);
+    if (table == nullptr) continue;
+    auto rows = node.store->RowsInBucket(table->name, BucketOfKey(name.second));
     EXPECT_TRUE(rows.ok()) << rows.error().ToString();
     if (!rows.ok()) continue;
     for (const RowDigest& row : *rows) {

@@ -76,6 +76,8 @@ class TestNode {
   std::vector<MergeOutcome> Merge(const std::vector<SharedBytes>& changesets);
   MergeState Merge(const SharedBytes& changeset) { return Merge(std::vector{changeset})[0].state; }
   std::vector<ChangeId> Settle();
+  /// Another schema for the running store; parked changes are settled, effects are wanted again.
+  Result<SchemaOutcome> Apply(const Schema& schema, bool allow_destructive = false);
 
   /// Rows of a query, values as for people, joined by "|".
   std::vector<std::string> Rows(const std::string& sql);
@@ -122,7 +124,7 @@ struct OracleRow {
   std::map<std::string, std::pair<OracleStamp, crdt::Value>> cells;
 };
 
-/// (table, packed key) -> row
+/// (table, packed key) -> row. A column or table in a later life has a name of its own: "b#1".
 using OracleState = std::map<std::pair<std::string, std::string>, OracleRow>;
 
 OracleRow Join(const OracleRow& one, const OracleRow& other);
