@@ -264,41 +264,10 @@ Status Store::Impl::ReplayLog() {
   return OkStatus();
 }
 
-Status Store::Impl::RecomputeDigest(TableIo& table) {
-  table.digest.Reset();
-  const bool keyed = table.table().without_rowid;
-  const std::string sql = "SELECT " + table.KeyList() + table.ColumnList() +
-                          (keyed ? std::string() : ", " + table.rowid_name()) + " FROM " +
-                          QuoteName(table.table().name);
-  ASSIGN_OR_RETURN(Stmt scan, db->Prepare(sql, false));
-  const size_t keys = table.table().key.size(), columns = table.table().columns.size();
-  for (size_t step = 0;; ++step) {
-    NoteStep(step);
-    ASSIGN_OR_RETURN(const bool found, scan.Step());
-    if (!found) return OkStatus();
-    CachedRow row;
-    ByteWriter key_out(&row.key), values_out(&row.values);
-    int position = 0;
-    key_out.Varint(keys);
-    for (size_t i = 0; i < keys; ++i) crdt::EncodeValue(scan.Column(position++), key_out);
-    values_out.Varint(columns);
-    for (size_t i = 0; i < columns; ++i) crdt::EncodeValue(scan.Column(position++), values_out);
-    row.key_hash = RowCache::KeyHash(row.key);
-    RETURN_IF_ERROR(table.LoadClock(&row, true, keyed ? 0 : scan.ColumnInt(position), actors));
-    ++table.digest.rows;
-    table.digest.Add(row.key_hash,
-                     hashers[table.number()].Hash(row.key_hash, row.clock, row.values, actors));
-  }
-}
-
 Status Store::Impl::RecomputeDigests() {
   for (const auto& table : tables) {
-<<<<<<< HEAD
     if (!table->digest_dirty) continue;
     RETURN_IF_ERROR(table->RecomputeDigest(&hashers[table->number()], actors, {}));
-=======
-    if (table->digest_dirty) RETURN_IF_ERROR(RecomputeDigest(*table));
->>>>>>> bf7730e (storage: columns and tables are dropped by a count of lives; another schema for a running store)
   }
   RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
   RETURN_IF_ERROR(SaveDigests());

@@ -103,7 +103,8 @@ Status Store::Impl::CarryTables(const std::vector<SchemaChange>& changes,
       RETURN_IF_ERROR(table->CreateOwnTables());
     } else if (LosesCells(changes, table->table().name)) {
       RETURN_IF_ERROR(table->CreateOwnTables());
-      RETURN_IF_ERROR(RecomputeDigest(*table));
+      RETURN_IF_ERROR(
+          table->RecomputeDigest(&hashers[table->number()], actors, [this] { NoteProgress(); }));
       table->digest_dirty = true;
     } else {
       table->digest = (*old)->digest;

@@ -128,7 +128,6 @@ class Store::Impl {
   Status ReplayLog();
   Status ReplayChangeset(std::string_view bytes);
   Status RecomputeDigests();
-  Status RecomputeDigest(TableIo& table);
   void StartCapture();
   void Broken(const Error& error);
 
