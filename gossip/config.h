@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "gossip/frontier.h"
 
 namespace patina::gossip {
 
@@ -53,6 +54,10 @@ struct Config {
       std::chrono::milliseconds(300);  // younger ones are left to the broadcast
   int transfers_served_max = 2;
   Duration transfer_timeout = std::chrono::seconds(20);
+
+  // Collection: what nodes publish of their histories (frontier.h).
+  Duration publish_interval = std::chrono::seconds(30);
+  FrontierConfig frontier;
 
   // Received, but not yet durable on this node.
   size_t in_flight_bytes_max = 64u << 20;

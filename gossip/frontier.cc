@@ -4,10 +4,26 @@
 #include <utility>
 
 namespace patina::gossip {
+namespace {
+
+constexpr size_t kBlockBytes = 64;  // of a set, per 65,536 versions above a gap
+
+}  // namespace
 
 bool Publication::operator==(const Publication& other) const {
   return node == other.node && serial == other.serial && clock == other.clock &&
          complete == other.complete && *own == *other.own;
+}
+
+size_t Publication::Bytes() const {
+  size_t bytes = sizeof(Publication) + node.size();
+  for (const crdt::ActorRanges& actor : own->AllRanges()) {
+    bytes += sizeof actor.actor;
+    for (const crdt::VersionRange& range : actor.ranges) {
+      bytes += sizeof range + ((range.last >> 16) - (range.first >> 16)) * kBlockBytes;
+    }
+  }
+  return bytes;
 }
 
 Frontier::Frontier(std::string self, FrontierConfig config)
@@ -34,6 +50,11 @@ void Frontier::Heard(const std::string& node, int64_t now_ms) {
   if (!node.empty() && node != self_) Count(node, now_ms);
 }
 
+void Frontier::Named(const std::string& node, int64_t now_ms) {
+  if (node.empty() || node == self_ || members_.contains(node) || forgotten_.contains(node)) return;
+  Count(node, now_ms);
+}
+
 std::vector<std::string> Frontier::ForgetDead(
     const std::function<bool(const std::string&)>& reachable, int64_t now_ms) {
   std::vector<std::string> silent;
@@ -53,6 +74,9 @@ std::vector<std::string> Frontier::ForgetDead(
     const Publication* newest = Newest(name);
     forgotten_[name] = newest == nullptr ? 0 : newest->serial;
     forgotten_order_.push_back(name);
+    for (const Publication& publication : members_.at(name).publications) {
+      bytes_ -= publication.Bytes();
+    }
     members_.erase(name);
     ++epoch_;
   }
@@ -66,8 +90,17 @@ std::vector<std::string> Frontier::ForgetDead(
 
 bool Frontier::Keep(std::vector<Publication>& kept, const Publication& publication) {
   if (!kept.empty() && kept.back().serial >= publication.serial) return false;
+  const size_t bytes = publication.Bytes();
+  if (bytes_ + bytes > config_.bytes_max) {
+    ++publications_refused_;
+    return false;
+  }
+  bytes_ += bytes;
   kept.push_back(publication);
-  if (kept.size() > kKept) kept.erase(kept.begin());
+  if (kept.size() > kKept) {
+    bytes_ -= kept.front().Bytes();
+    kept.erase(kept.begin());
+  }
   return true;
 }
 

@@ -26,6 +26,8 @@ struct Publication {
   std::shared_ptr<const crdt::VersionSet> own;
 
   bool operator==(const Publication& other) const;
+  /// About what it takes in memory and on the wire.
+  size_t Bytes() const;
 };
 
 struct FrontierConfig {
@@ -36,6 +38,8 @@ struct FrontierConfig {
   double forget_unreachable_max = 0.5;
   size_t members_max = 20'000;
   size_t forgotten_max = 20'000;
+  /// Of all publications kept; further ones are refused (and the frontier stays where it is).
+  size_t bytes_max = 64u << 20;
 };
 
 /// How far all members' histories are complete, as far as they have told: up to where tombstones
@@ -55,6 +59,8 @@ class Frontier {
   /// The member was heard directly, or is remembered from before a restart (then at that time): it
   /// counts, again if it was forgotten. Itself is ignored.
   void Heard(const std::string& node, int64_t now_ms);
+  /// The member was heard of, but not from it: it counts from now on unless it was forgotten.
+  void Named(const std::string& node, int64_t now_ms);
   /// Forgets members that are not reachable and silent for forget_after, if this node reaches most
   /// of its members. Returns whom.
   std::vector<std::string> ForgetDead(const std::function<bool(const std::string&)>& reachable,
@@ -90,15 +96,16 @@ class Frontier {
   /// The newest publication of a member that counts, or of this node; null if there is none.
   const Publication* Newest(const std::string& node) const;
   size_t forgotten() const { return forgotten_.size(); }
-  /// Members that could not be counted because there was no room.
-  uint64_t refused() const { return refused_; }
+  /// Members and publications that found no room.
+  uint64_t refused() const { return refused_ + publications_refused_; }
+  size_t bytes() const { return bytes_; }
   /// Raised when who counts has changed.
   uint64_t epoch() const { return epoch_; }
   const std::string& self() const { return self_; }
 
  private:
   MemberState* Count(const std::string& node, int64_t now_ms);
-  static bool Keep(std::vector<Publication>& kept, const Publication& publication);
+  bool Keep(std::vector<Publication>& kept, const Publication& publication);
   /// W of the newest publication whose versions are all in the set; 0 if there is none.
   static crdt::HlcTime SatisfiedClock(const MemberState& member, const crdt::VersionSet& applied);
 
@@ -108,7 +115,8 @@ class Frontier {
   std::vector<Publication> own_;
   std::map<std::string, uint64_t> forgotten_;  // -> newest serial known then
   std::deque<std::string> forgotten_order_;
-  uint64_t refused_ = 0;
+  size_t bytes_ = 0;
+  uint64_t refused_ = 0, publications_refused_ = 0;
   uint64_t epoch_ = 0;
 };
 

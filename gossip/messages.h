@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/ids.h"
 #include "crdt/version_set.h"
+#include "gossip/frontier.h"
 #include "gossip/member.h"
 
 // What nodes say to each other, as plain values. proto/peer_codec.h turns them into bytes and back
@@ -133,6 +134,15 @@ struct TransferRefused {
   std::string reason;
 };
 
+/// Please send me the publications that are newer than these: member and serial.
+struct PublicationsPull {
+  std::vector<std::pair<std::string, uint64_t>> known;
+};
+/// The newest publications that the sender knows, of whoever.
+struct Publications {
+  std::vector<Publication> publications;
+};
+
 /// All members the sender knows: when two nodes meet, and after a healed split.
 struct MemberList {
   bool answer = false;
@@ -147,9 +157,9 @@ struct StreamAck {
   uint64_t sequence = 0;
 };
 
-using Frame =
-    std::variant<FreshChanges, IHave, Pull, SyncState, SyncRequest, SyncChanges, TransferRequest,
-                 TransferChunk, TransferNext, TransferRefused, MemberList, StreamPing, StreamAck>;
+using Frame = std::variant<FreshChanges, IHave, Pull, SyncState, SyncRequest, SyncChanges,
+                           TransferRequest, TransferChunk, TransferNext, TransferRefused,
+                           MemberList, StreamPing, StreamAck, PublicationsPull, Publications>;
 
 /// In order of importance; each has its own budget and, from kRepair on, its own connection.
 enum class Lane : uint8_t { kMembership = 0, kFresh = 1, kRepair = 2, kBulk = 3 };

@@ -6,6 +6,7 @@
 #include "gossip/broadcast.h"
 #include "gossip/membership.h"
 #include "gossip/prober.h"
+#include "gossip/publishing.h"
 #include "gossip/shared.h"
 #include "gossip/sync.h"
 #include "gossip/sync_server.h"
@@ -23,13 +24,14 @@ void Outputs::Clear() {
   open_transfers.clear();
   read_chunks.clear();
   close_transfers.clear();
+  publish.reset();
   events.clear();
 }
 
 bool Outputs::Empty() const {
   return persist.empty() && stage.empty() && abandon_staged.empty() && datagrams.empty() &&
          frames.empty() && log_reads.empty() && open_transfers.empty() && read_chunks.empty() &&
-         close_transfers.empty() && events.empty();
+         close_transfers.empty() && publish == nullptr && events.empty();
 }
 
 struct Node::Impl {
@@ -43,6 +45,7 @@ struct Node::Impl {
   Transfer transfer{shared};
   Sync sync{shared, transfer};
   SyncServer sync_server{shared};
+  Publishing publishing{shared};
   bool started = false;
 
   void OnDatagram(const Endpoint& from, const Datagram& datagram, Instant now, Outputs& out);
@@ -60,6 +63,7 @@ void Node::Start(Instant now, Outputs& out) {
   impl_->started = true;
   impl_->shared.started_at = now;
   impl_->membership.Start(now);
+  impl_->publishing.Start(now);
   impl_->prober.Start(now, out);
 }
 
@@ -148,6 +152,10 @@ void Node::Impl::OnFrame(const std::string& from, Frame frame, Instant now, Outp
     prober.OnStreamPing(*member, *ping, out);
   } else if (auto* ack = std::get_if<StreamAck>(&frame)) {
     prober.OnStreamAck(*member, *ack, out);
+  } else if (auto* publications_pull = std::get_if<PublicationsPull>(&frame)) {
+    publishing.OnPull(*member, *publications_pull, now, out);
+  } else if (auto* publications = std::get_if<Publications>(&frame)) {
+    publishing.OnPublications(*publications, now);
   }
 }
 
@@ -210,6 +218,14 @@ void Node::OnTransferFailed(uint64_t transfer, const std::string& /*reason*/, In
 
 void Node::SetParked(std::vector<ChangeId> parked) { impl_->transfer.SetParked(std::move(parked)); }
 
+void Node::SetKnownMembers(const std::vector<std::pair<std::string, int64_t>>& members) {
+  impl_->publishing.SetKnownMembers(members);
+}
+
+void Node::OnPublished(Publication publication, Instant now) {
+  impl_->publishing.OnPublished(std::move(publication), now);
+}
+
 void Node::SetActor(const ActorId& actor, Instant, Outputs& out) {
   if (impl_->shared.self.actor == actor) return;
   impl_->shared.self.actor = actor;
@@ -231,12 +247,13 @@ void Node::Tick(Instant now, Outputs& out) {
   impl_->broadcast.Tick(now, out);
   impl_->sync.Tick(now, out);
   impl_->transfer.Tick(now, out);
+  impl_->publishing.Tick(now, out);
 }
 
 Instant Node::NextDeadline() const {
   return std::min({impl_->prober.NextDeadline(), impl_->membership.NextDeadline(),
                    impl_->broadcast.NextDeadline(), impl_->sync.NextDeadline(),
-                   impl_->transfer.NextDeadline()});
+                   impl_->transfer.NextDeadline(), impl_->publishing.NextDeadline()});
 }
 
 std::vector<MemberView> Node::Members() const {
@@ -265,6 +282,7 @@ const crdt::VersionSet& Node::received() const { return impl_->shared.received; 
 uint64_t Node::VersionsLacking() const { return impl_->sync.VersionsLacking(); }
 int64_t Node::ClockCorrectionMs() const { return impl_->shared.clock.CorrectionMs(); }
 int64_t Node::ClusterMinusSteadyMs() const { return impl_->shared.clock.ClusterMinusSteadyMs(); }
+const Frontier& Node::frontier() const { return impl_->publishing.frontier(); }
 size_t Node::InFlightBytes() const { return impl_->shared.in_flight.bytes(); }
 const Counters& Node::counters() const { return impl_->shared.counters; }
 const MemberInfo& Node::self() const { return impl_->shared.self; }

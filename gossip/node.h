@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -72,6 +73,11 @@ struct Outputs {
   std::vector<ReadChunk> read_chunks;
   std::vector<uint64_t> close_transfers;
 
+  /// Time to publish: to be answered by OnPublished with W (committed before), T and the own
+  /// versions, and to collect what lies behind the frontier. Null: not now. The frontier is a copy
+  /// that another thread may use.
+  std::shared_ptr<const Frontier> publish;
+
   /// A member's state or data changed (old state nothing: it is new).
   struct MemberEvent {
     MemberView member;
@@ -94,6 +100,8 @@ struct Counters {
   uint64_t changes_left_to_repair = 0;  // own ones that came faster than they could be broadcast
   uint64_t pulls = 0, pulled_changes = 0;
   uint64_t syncs = 0, sync_changes = 0, sync_timeouts = 0;
+  uint64_t publications = 0, publications_heard = 0, publications_refused = 0;
+  uint64_t members_forgotten = 0;
   uint64_t transfers_asked = 0, transfers_merged = 0, transfers_served = 0, transfers_failed = 0;
 };
 
@@ -158,6 +166,11 @@ class Node {
                         Outputs& out);
   void OnTransferFailed(uint64_t transfer, const std::string& reason, Instant now, Outputs& out);
 
+  /// Members known before the restart, with the cluster time when they were heard last: they count
+  /// for the frontier until they are forgotten. Before Start.
+  void SetKnownMembers(const std::vector<std::pair<std::string, int64_t>>& members);
+  void OnPublished(Publication publication, Instant now);
+
   /// Changes of what the node says of itself (its actor after the first write, schema after a
   /// reload).
   void SetActor(const ActorId& actor, Instant now, Outputs& out);
@@ -184,6 +197,7 @@ class Node {
   /// What to add to the steady clock to get cluster time. Requires that Start was called.
   int64_t ClusterMinusSteadyMs() const;
   size_t InFlightBytes() const;
+  const Frontier& frontier() const;
   const Counters& counters() const;
   const MemberInfo& self() const;
 

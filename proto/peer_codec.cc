@@ -11,12 +11,21 @@
 namespace patina::proto {
 namespace {
 
-constexpr FrameType kTypes[] = {
-    FrameType::kFreshChanges,    FrameType::kIHave,         FrameType::kPull,
-    FrameType::kSyncState,       FrameType::kSyncRequest,   FrameType::kSyncChanges,
-    FrameType::kTransferRequest, FrameType::kTransferChunk, FrameType::kTransferNext,
-    FrameType::kTransferRefused, FrameType::kMemberList,    FrameType::kStreamPing,
-    FrameType::kStreamAck};
+constexpr FrameType kTypes[] = {FrameType::kFreshChanges,
+                                FrameType::kIHave,
+                                FrameType::kPull,
+                                FrameType::kSyncState,
+                                FrameType::kSyncRequest,
+                                FrameType::kSyncChanges,
+                                FrameType::kTransferRequest,
+                                FrameType::kTransferChunk,
+                                FrameType::kTransferNext,
+                                FrameType::kTransferRefused,
+                                FrameType::kMemberList,
+                                FrameType::kStreamPing,
+                                FrameType::kStreamAck,
+                                FrameType::kPublicationsPull,
+                                FrameType::kPublications};
 static_assert(std::size(kTypes) == std::variant_size_v<gossip::Frame>);
 
 // ---- Encoding ----------------------------------------------------------------------------------
@@ -122,6 +131,25 @@ struct BodyEncoder {
       wire::ToMessage(update, &message);
       writer.Varint(message.ByteSizeLong());
       message.AppendToString(out);
+    }
+  }
+  void operator()(const gossip::PublicationsPull& frame) const {
+    ByteWriter writer(out);
+    writer.Varint(frame.known.size());
+    for (const auto& [node, serial] : frame.known) {
+      writer.String(node);
+      writer.Varint(serial);
+    }
+  }
+  void operator()(const gossip::Publications& frame) const {
+    ByteWriter writer(out);
+    writer.Varint(frame.publications.size());
+    for (const gossip::Publication& publication : frame.publications) {
+      writer.String(publication.node);
+      writer.Varint(publication.serial);
+      writer.Varint(publication.clock.bits);
+      writer.Varint(publication.clock.bits - publication.complete.bits);
+      writer.String(SetToBytes(*publication.own));
     }
   }
   void operator()(const gossip::StreamPing& frame) const { Probe(frame.sequence); }
@@ -279,6 +307,52 @@ Result<PeerMessage> DecodeMemberList(std::string_view body, const PeerLimits& li
     frame.members.push_back(std::move(update));
   }
   if (!in.AtEnd()) return Malformed("a list of members");
+  return PeerMessage(gossip::Frame(std::move(frame)));
+}
+
+Result<PeerMessage> DecodePublicationsPull(std::string_view body, const PeerLimits& limits) {
+  ByteReader in(body);
+  gossip::PublicationsPull frame;
+  const uint64_t count = in.Varint();
+  if (!in.ok() || count > limits.members_max + 1 || count > in.remaining()) {
+    return Malformed("a pull of publications");
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    const std::string_view node = in.String();
+    const uint64_t serial = in.Varint();
+    if (!in.ok() || !wire::IsName(node, limits)) return Malformed("a pull of publications");
+    frame.known.emplace_back(node, serial);
+  }
+  if (!in.AtEnd()) return Malformed("a pull of publications");
+  return PeerMessage(gossip::Frame(std::move(frame)));
+}
+
+Result<PeerMessage> DecodePublications(std::string_view body, const PeerLimits& limits) {
+  ByteReader in(body);
+  gossip::Publications frame;
+  const uint64_t count = in.Varint();
+  if (!in.ok() || count > limits.publications_max || count > in.remaining()) {
+    return Malformed("a list of publications");
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    gossip::Publication publication;
+    const std::string_view node = in.String();
+    publication.serial = in.Varint();
+    publication.clock.bits = in.Varint();
+    const uint64_t behind = in.Varint();
+    ByteReader set_bytes(in.String());
+    crdt::VersionSet own;
+    if (!in.ok() || !wire::IsName(node, limits) || behind > publication.clock.bits ||
+        !crdt::VersionSet::Decode(set_bytes, limits.publication, &own) || !set_bytes.AtEnd()) {
+      return Malformed("a list of publications");
+    }
+    publication.node = node;
+    publication.complete.bits = publication.clock.bits - behind;
+    (void)own.digest();  // from now on several threads may look at it
+    publication.own = std::make_shared<const crdt::VersionSet>(std::move(own));
+    frame.publications.push_back(std::move(publication));
+  }
+  if (!in.AtEnd()) return Malformed("a list of publications");
   return PeerMessage(gossip::Frame(std::move(frame)));
 }
 
@@ -441,6 +515,10 @@ Result<PeerMessage> DecodeFrame(uint8_t type, std::string_view body, const PeerL
       return DecodeInquiry(body);
     case FrameType::kInquiryReply:
       return DecodeInquiryReply(body, limits);
+    case FrameType::kPublicationsPull:
+      return DecodePublicationsPull(body, limits);
+    case FrameType::kPublications:
+      return DecodePublications(body, limits);
   }
   return Error{Errc::kUnimplemented, "a frame of unknown type " + std::to_string(type)};
 }

@@ -42,6 +42,8 @@ struct PeerLimits {
   size_t features_max = 64;
   crdt::ChangesetLimits changeset;
   crdt::VersionSetLimits version_set;
+  size_t publications_max = 2'000;  // in one frame
+  crdt::VersionSetLimits publication{4'096, 65'536, 256};
 };
 
 enum class FrameType : uint8_t {
@@ -61,6 +63,8 @@ enum class FrameType : uint8_t {
   kStreamAck = 14,
   kInquiry = 15,
   kInquiryReply = 16,
+  kPublicationsPull = 17,
+  kPublications = 18,
 };
 
 /// What a connection is for.

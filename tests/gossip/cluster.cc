@@ -46,6 +46,7 @@ void Cluster::AddMany(int count, int regions) {
 void Cluster::StartNode(Host& host, int64_t boot_shift_ms) {
   ++host.life;
   host.actor = rng_.NextActorId();
+  host.actors.push_back(host.actor);
   host.next_version = 1;
   Self self;
   self.name = host.name;
@@ -133,6 +134,21 @@ void Cluster::Perform(Host& from, Outputs& out) {
 }
 
 void Cluster::PerformStorage(Host& from, Outputs& out) {
+  if (out.publish != nullptr) {
+    Later(from, kPersistTime, [frontier = out.publish, &from](Node& node, Instant now, Outputs&) {
+      Publication publication;
+      publication.clock =
+          crdt::HlcTime::FromMs(node.ClusterMinusSteadyMs() + ToMs(now.time_since_epoch()));
+      crdt::VersionSet own;
+      for (const ActorId& actor : from.actors) {
+        for (const auto& range : from.received.Ranges(actor)) own.AddRange(actor, range);
+      }
+      publication.own = std::make_shared<const crdt::VersionSet>(std::move(own));
+      publication.complete = frontier->Complete(from.received, publication.clock, std::nullopt);
+      from.line = std::max(from.line, frontier->Get(publication.complete));
+      node.OnPublished(std::move(publication), now);
+    });
+  }
   std::vector<ChangeId> ids;
   for (const Change& change : out.persist) {
     ++from.persisted[change.id];

@@ -32,6 +32,8 @@ class Cluster {
     std::map<ChangeId, SharedBytes> log;
     crdt::VersionSet received;
     ActorId actor;
+    std::vector<ActorId> actors;  // all it ever had, this one included
+    crdt::HlcTime line;           // how far the frontier came
     uint64_t next_version = 1;
     bool persists = true;  // answers persist
     int64_t clock_offset_ms = 0;

@@ -187,6 +187,35 @@ TEST(FrontierTest, MembersThatFindNoRoomHoldTheFrontierAndAreCounted) {
   EXPECT_EQ(frontier.Get(Ms(500)), Ms(0));
 }
 
+TEST(FrontierTest, WhoIsOnlyNamedCountsUnlessItWasForgotten) {
+  Frontier frontier("a");
+  frontier.Named("b", 0);
+  frontier.Heard("c", 0);
+  EXPECT_EQ(frontier.members().size(), 2u);
+  const auto only_c = [](const std::string& name) { return name == "c"; };
+  ASSERT_EQ(frontier.ForgetDead(only_c, kHours48 + 1).size(), 1u);
+  frontier.Named("b", kHours48 + 2);
+  EXPECT_EQ(frontier.members().size(), 1u);
+}
+
+TEST(FrontierTest, PublicationsTakeABoundedAmountOfMemory) {
+  FrontierConfig config;
+  config.bytes_max = 4'000;
+  Frontier frontier("a", config);
+  VersionSet gaps;
+  for (uint64_t version = 1; version < 60; version += 2)
+    gaps.AddRange(Actor(2), {version, version});
+  for (uint64_t serial = 1; serial < 100; ++serial) {
+    frontier.Hear(Published("b" + std::to_string(serial % 10), serial, 400, 400, gaps), 400);
+    ASSERT_LE(frontier.bytes(), config.bytes_max);
+  }
+  EXPECT_GT(frontier.refused(), 0u);
+  const size_t before = frontier.bytes();
+  const auto not_the_first = [](const std::string& name) { return name > "b3"; };
+  EXPECT_EQ(frontier.ForgetDead(not_the_first, 2 * kHours48).size(), 4u);
+  EXPECT_LT(frontier.bytes(), before) << "what is forgotten makes room";
+}
+
 TEST(FrontierTest, ItselfIsNoMemberAndItsOwnPublicationsAreKept) {
   Frontier frontier("a");
   frontier.Heard("a", 1);

@@ -195,7 +195,7 @@ class Mischief {
   }
 
   Frame MakeFrame(uint64_t small, const std::vector<MemberUpdate>& updates) {
-    switch (rng_.Below(10)) {
+    switch (rng_.Below(12)) {
       case 0:
         return FreshChanges{Name(), 1, Changes()};
       case 1:
@@ -214,6 +214,15 @@ class Mischief {
         return TransferNext{small, rng_.Below(3)};
       case 8:
         return MemberList{rng_.Chance(0.5), updates};
+      case 9:
+        return PublicationsPull{{{Name(), rng_.Next()}, {Name(), 0}}};
+      case 10:
+        return Publications{{{Name(), rng_.Next(), {rng_.Next()}, {rng_.Next()}, nullptr},
+                             {Name(),
+                              rng_.Below(9),
+                              {rng_.Next()},
+                              {rng_.Next()},
+                              std::make_shared<const crdt::VersionSet>()}}};
       default:
         return StreamAck{small};
     }

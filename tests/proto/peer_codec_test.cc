@@ -51,6 +51,11 @@ crdt::VersionSet MakeSet(Rng& rng) {
   return set;
 }
 
+gossip::Publication MakePublication(const std::string& node, const crdt::VersionSet& own) {
+  return {node, 1'700'000'000'123, crdt::HlcTime::FromMs(1'700'000'000'123, 4),
+          crdt::HlcTime::FromMs(1'700'000'000'001), std::make_shared<const crdt::VersionSet>(own)};
+}
+
 std::vector<gossip::Datagram> Datagrams(Rng& rng) {
   std::vector<gossip::Datagram> datagrams;
   const gossip::DatagramBody bodies[] = {
@@ -81,6 +86,8 @@ std::vector<gossip::Frame> Frames(Rng& rng) {
       gossip::MemberList{true, {MakeUpdate(rng), MakeUpdate(rng)}},
       gossip::StreamPing{11},
       gossip::StreamAck{12},
+      gossip::PublicationsPull{{{"fra-1", 1'700'000'000'000}, {"ams-2", 7}}},
+      gossip::Publications{{MakePublication("fra-1", MakeSet(rng)), MakePublication("ams-2", {})}},
   };
 }
 
@@ -208,6 +215,36 @@ TEST(FrameTest, ACountThatTheBytesCannotHoldIsRefused) {
   out.String("fra-1");
   out.Varint(150'000);
   EXPECT_FALSE(DecodeFrame(static_cast<uint8_t>(FrameType::kFreshChanges), body).ok());
+}
+
+TEST(FrameTest, APublicationWhoseTIsAboveItsWIsRefused) {
+  gossip::Publication publication = MakePublication("fra-1", {});
+  std::swap(publication.clock, publication.complete);
+  EXPECT_FALSE(DecodeWhole(EncodeFrame(gossip::Frame(gossip::Publications{{publication}}))).ok());
+}
+
+TEST(FrameTest, APublicationThatClaimsHugeRangesIsRefused) {
+  crdt::VersionSet set;
+  set.AddRange(Rng(1).NextActorId(), {2, 1'000 << 16});
+  const std::string bytes =
+      EncodeFrame(gossip::Frame(gossip::Publications{{MakePublication("fra-1", set)}}));
+  EXPECT_FALSE(DecodeWhole(bytes).ok());
+}
+
+/// A node of 1,000 pulls every 150 s and is pulled from as often: 80 kB are some 4 kbit/s.
+TEST(FrameTest, PublicationsOfAThousandMembersAreSmall) {
+  Rng rng(8);
+  gossip::PublicationsPull pull;
+  gossip::Publications all;
+  for (int i = 0; i < 1'000; ++i) {
+    const std::string name = "fra-rack07-" + std::to_string(1'000 + i);
+    crdt::VersionSet own;
+    own.AddRange(rng.NextActorId(), {1, 100'000 + rng.Below(100'000)});
+    pull.known.emplace_back(name, 1'700'000'000'000 + rng.Below(100'000));
+    all.publications.push_back(MakePublication(name, own));
+  }
+  EXPECT_LT(EncodeFrame(gossip::Frame(pull)).size() + EncodeFrame(gossip::Frame(all)).size(),
+            81'000u);
 }
 
 TEST(FrameTest, AnUnknownTypeIsToldApart) {
