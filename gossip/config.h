@@ -54,6 +54,12 @@ struct Config {
       std::chrono::milliseconds(300);  // younger ones are left to the broadcast
   int transfers_served_max = 2;
   Duration transfer_timeout = std::chrono::seconds(20);
+  /// May this node take another's file? Only a performer that can begin anew with it says so.
+  bool snapshots_taken = false;
+  int snapshots_served_max = 2;
+  uint64_t snapshot_bytes_per_s = 200u << 20;  // of each one served
+  Duration snapshot_deadline = std::chrono::minutes(30);
+  uint64_t snapshot_rows_min = 50'000;  // an empty node takes a snapshot of a peer with so many
 
   // Collection: what nodes publish of their histories (frontier.h).
   Duration publish_interval = std::chrono::seconds(30);

@@ -134,6 +134,21 @@ struct TransferRefused {
   std::string reason;
 };
 
+/// Our histories differ before a horizon: this is mine. Who has the lower one (of equal ones: the
+/// lower name) takes a snapshot of the other.
+struct Settle {
+  crdt::HlcTime horizon;
+  uint64_t schema = 0;
+  bool answer = false;  // to a Settle; not to be answered again
+};
+/// A copy of your file, please: it comes as the chunks of a transfer.
+struct SnapshotRequest {
+  uint64_t transfer = 0;  // as in TransferRequest
+  uint64_t schema = 0;
+  crdt::HlcTime horizon;  // of the receiver: the sender's must not be below
+  uint64_t rows_min = 0;  // not worth it if the sender holds fewer
+};
+
 /// Please send me the publications that are newer than these: member and serial.
 struct PublicationsPull {
   std::vector<std::pair<std::string, uint64_t>> known;
@@ -157,9 +172,10 @@ struct StreamAck {
   uint64_t sequence = 0;
 };
 
-using Frame = std::variant<FreshChanges, IHave, Pull, SyncState, SyncRequest, SyncChanges,
-                           TransferRequest, TransferChunk, TransferNext, TransferRefused,
-                           MemberList, StreamPing, StreamAck, PublicationsPull, Publications>;
+using Frame =
+    std::variant<FreshChanges, IHave, Pull, SyncState, SyncRequest, SyncChanges, TransferRequest,
+                 TransferChunk, TransferNext, TransferRefused, MemberList, StreamPing, StreamAck,
+                 PublicationsPull, Publications, Settle, SnapshotRequest>;
 
 /// In order of importance; each has its own budget and, from kRepair on, its own connection.
 enum class Lane : uint8_t { kMembership = 0, kFresh = 1, kRepair = 2, kBulk = 3 };

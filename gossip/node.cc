@@ -7,6 +7,7 @@
 #include "gossip/membership.h"
 #include "gossip/prober.h"
 #include "gossip/publishing.h"
+#include "gossip/settlement.h"
 #include "gossip/shared.h"
 #include "gossip/sync.h"
 #include "gossip/sync_server.h"
@@ -43,7 +44,8 @@ struct Node::Impl {
   Prober prober{shared, membership};
   Broadcast broadcast{shared};
   Transfer transfer{shared};
-  Sync sync{shared, transfer};
+  Settlement settlement{shared, transfer};
+  Sync sync{shared, transfer, settlement};
   SyncServer sync_server{shared};
   Publishing publishing{shared};
   bool started = false;
@@ -148,6 +150,10 @@ void Node::Impl::OnFrame(const std::string& from, Frame frame, Instant now, Outp
     transfer.OnNext(from, *next, now, out);
   } else if (auto* refused = std::get_if<TransferRefused>(&frame)) {
     transfer.OnRefused(from, *refused, now, out);
+  } else if (auto* snapshot_request = std::get_if<SnapshotRequest>(&frame)) {
+    transfer.OnSnapshotRequest(*member, *snapshot_request, now, out);
+  } else if (auto* settle = std::get_if<Settle>(&frame)) {
+    settlement.OnSettle(*member, *settle, now, out);
   } else if (auto* ping = std::get_if<StreamPing>(&frame)) {
     prober.OnStreamPing(*member, *ping, out);
   } else if (auto* ack = std::get_if<StreamAck>(&frame)) {
@@ -185,6 +191,11 @@ void Node::OnPersistFailed(const std::vector<ChangeId>& ids, Instant now, Output
   impl_->sync.OnProgress(now, out);
 }
 
+void Node::OnTooOld(const std::vector<ChangeId>& ids, Instant now, Outputs& out) {
+  impl_->settlement.OnTooOld(ids);
+  OnPersistFailed(ids, now, out);
+}
+
 void Node::OnLogRead(uint64_t read, std::vector<Change> changes,
                      std::vector<crdt::ActorRanges> not_at_hand, bool /*complete*/, Instant,
                      Outputs& out) {
@@ -211,6 +222,13 @@ void Node::OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received,
   impl_->sync.OnProgress(now, out);
 }
 
+void Node::OnTransferNeedsSnapshot(uint64_t transfer, Instant now, Outputs& out) {
+  const std::optional<std::string> name = impl_->transfer.PeerOf(transfer);
+  impl_->transfer.OnFailed(transfer, now, out);
+  const gossip::Member* peer = name ? impl_->shared.members.Find(*name) : nullptr;
+  if (peer != nullptr) impl_->settlement.Begin(*peer, now, out);
+}
+
 void Node::OnTransferFailed(uint64_t transfer, const std::string& /*reason*/, Instant now,
                             Outputs& out) {
   impl_->transfer.OnFailed(transfer, now, out);
@@ -221,6 +239,8 @@ void Node::SetParked(std::vector<ChangeId> parked) { impl_->transfer.SetParked(s
 void Node::SetKnownMembers(const std::vector<std::pair<std::string, int64_t>>& members) {
   impl_->publishing.SetKnownMembers(members);
 }
+
+void Node::SetHorizon(crdt::HlcTime horizon) { impl_->shared.horizon = horizon; }
 
 void Node::OnPublished(Publication publication, Instant now) {
   impl_->publishing.OnPublished(std::move(publication), now);

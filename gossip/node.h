@@ -31,6 +31,8 @@ struct Outputs {
     uint64_t number = 0;
     SharedBytes bytes;
     bool last = false;
+    /// Of another node's file; after the last one the process goes on as a new one, with it.
+    bool snapshot = false;
   };
   std::vector<StageChunk> stage;
   std::vector<uint64_t> abandon_staged;  // transfers whose staged chunks can go
@@ -64,6 +66,8 @@ struct Outputs {
     uint64_t serving = 0;
     uint64_t schema = 0;
     crdt::VersionSet receiver_applied;
+    bool snapshot = false;  // a copy of the file instead
+    uint64_t rows_min = 0;  // of a snapshot: to be refused if the tables hold fewer
   };
   std::vector<OpenTransfer> open_transfers;
   struct ReadChunk {
@@ -102,6 +106,8 @@ struct Counters {
   uint64_t syncs = 0, sync_changes = 0, sync_timeouts = 0;
   uint64_t publications = 0, publications_heard = 0, publications_refused = 0;
   uint64_t members_forgotten = 0;
+  uint64_t settlements = 0, snapshots_asked = 0, snapshots_served = 0, snapshots_failed = 0;
+  uint64_t snapshots_impossible = 0;  // one was needed, and this process cannot take it
   uint64_t transfers_asked = 0, transfers_merged = 0, transfers_served = 0, transfers_failed = 0;
 };
 
@@ -154,6 +160,9 @@ class Node {
   void OnPersisted(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
   /// They are not, and the writer does not have them: they may be fetched again later.
   void OnPersistFailed(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
+  /// Storage did not take these: they are from before its horizon. Who has them and this node
+  /// settle it by a snapshot.
+  void OnTooOld(const std::vector<ChangeId>& ids, Instant now, Outputs& out);
   void OnLogRead(uint64_t read, std::vector<Change> changes,
                  std::vector<crdt::ActorRanges> not_at_hand, bool complete, Instant now,
                  Outputs& out);
@@ -164,12 +173,16 @@ class Node {
   /// received: all of this node's received set after the merge.
   void OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now,
                         Outputs& out);
+  /// The transfer cannot be merged, because the histories differ before a horizon.
+  void OnTransferNeedsSnapshot(uint64_t transfer, Instant now, Outputs& out);
   void OnTransferFailed(uint64_t transfer, const std::string& reason, Instant now, Outputs& out);
 
   /// Members known before the restart, with the cluster time when they were heard last: they count
   /// for the frontier until they are forgotten. Before Start.
   void SetKnownMembers(const std::vector<std::pair<std::string, int64_t>>& members);
   void OnPublished(Publication publication, Instant now);
+  /// Storage's horizon: at the start, and when it was raised.
+  void SetHorizon(crdt::HlcTime horizon);
 
   /// Changes of what the node says of itself (its actor after the first write, schema after a
   /// reload).

@@ -43,6 +43,7 @@ struct Shared {
   crdt::VersionSet received;
   Instant received_at{};  // when the set last grew
   InFlight in_flight;
+  crdt::HlcTime horizon;  // storage's
 
   bool Has(const ChangeId& id) const { return in_flight.Contains(id) || received.Contains(id); }
   MemberUpdate SelfUpdate() const { return {self, self_state, {}}; }

@@ -90,6 +90,8 @@ void Sync::OnState(Member& from, const SyncState& state, Instant now, Outputs& o
   const bool was_useful = peer.useful;
   Clear(from.info.name, peer);
   if (count == 0) return;
+  settlement_.OnPeerHas(from, *theirs, now, out);
+  if (shared_.received.Empty() && settlement_.OnEmpty(from, now, out)) return;
   const uint64_t most = shared_.config.sync_versions_max * kLackingFactor;
   peer.truncated = count > most;
   peer.lacking = ToSet(TakeNewest(std::move(lacking), most));
@@ -123,6 +125,7 @@ crdt::VersionSet Sync::Here() const {
   crdt::VersionSet here = shared_.received;
   shared_.in_flight.AddTo(&here);
   here.Union(refused_);
+  here.Union(settlement_.too_old());
   return here;
 }
 
@@ -161,6 +164,7 @@ void Sync::Advance(Instant now, Outputs& out) {
              shared_.in_flight.bytes() + shared_.config.sync_bytes_max * (requests_.size() + 1) >
                  shared_.config.in_flight_bytes_max;
   if (blocked_ || requests_.size() >= requests_max) return;
+  if (transfer_.TakingSnapshot()) return;  // all that is missing comes with it
   const std::vector<std::string> due = DuePeers(now);
   if (due.empty()) return;
   if (now >= refused_until_) refused_ = {};
@@ -297,7 +301,8 @@ void Sync::ForgetGone() {
 Instant Sync::NextDeadline() const {
   Instant next = Instant::max();
   for (const auto& [id, request] : requests_) next = std::min(next, request.deadline);
-  if (blocked_ || requests_.size() >= static_cast<size_t>(shared_.config.sync_peers_max)) {
+  if (blocked_ || transfer_.TakingSnapshot() ||
+      requests_.size() >= static_cast<size_t>(shared_.config.sync_peers_max)) {
     return next;
   }
   for (const auto& [at, name] : due_) {

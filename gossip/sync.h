@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gossip/known_sets.h"
+#include "gossip/settlement.h"
 #include "gossip/shared.h"
 #include "gossip/transfer.h"
 
@@ -17,7 +18,8 @@ namespace patina::gossip {
 /// time. What is only just missing is left to the broadcast. One thread.
 class Sync {
  public:
-  Sync(Shared& shared, Transfer& transfer) : shared_(shared), transfer_(transfer) {}
+  Sync(Shared& shared, Transfer& transfer, Settlement& settlement)
+      : shared_(shared), transfer_(transfer), settlement_(settlement) {}
 
   /// Of each datagram.
   void OnDigest(Member& from, const Digest128& digest, Instant now, Outputs& out);
@@ -70,6 +72,7 @@ class Sync {
 
   Shared& shared_;
   Transfer& transfer_;
+  Settlement& settlement_;
   KnownSets known_;
   std::map<std::string, Peer> peers_;
   std::set<std::pair<Instant, std::string>> due_;  // peers with a due time

@@ -11,6 +11,7 @@ namespace {
 constexpr Duration kBackoff = std::chrono::milliseconds(500);
 constexpr int kBackoffDoublings = 4;
 constexpr int kMergePatience = 10;  // times transfer_timeout
+constexpr int kCopyPatience = 15;   // the same, until a copy of the sender's file is made
 
 }  // namespace
 
@@ -37,9 +38,34 @@ void Transfer::Want(const Member& from, Instant now, Outputs& out) {
   asked_ = std::move(asked);
 }
 
+bool Transfer::WantSnapshot(const Member& from, uint64_t rows_min, Instant now, Outputs& out) {
+  if (!shared_.config.snapshots_taken) {
+    ++shared_.counters.snapshots_impossible;
+    return false;
+  }
+  if (asked_ || now < not_before_) return false;
+  Asked asked;
+  asked.transfer = next_transfer_++;
+  asked.peer = from.info.name;
+  asked.snapshot = true;
+  asked.deadline = now + shared_.config.transfer_timeout * kCopyPatience;
+  asked.ends_at = now + shared_.config.snapshot_deadline;
+  ++shared_.counters.snapshots_asked;
+  shared_.SendFrame(
+      from, Lane::kBulk,
+      Frame(SnapshotRequest{asked.transfer, shared_.self.schema, shared_.horizon, rows_min}), out);
+  asked_ = std::move(asked);
+  return true;
+}
+
+std::optional<std::string> Transfer::PeerOf(uint64_t transfer) const {
+  if (!asked_ || asked_->transfer != transfer) return std::nullopt;
+  return asked_->peer;
+}
+
 /// Ends the transfer that we asked for; the next one has to wait.
 void Transfer::Fail(Instant now, bool abandon, Outputs* out) {
-  ++shared_.counters.transfers_failed;
+  ++(asked_->snapshot ? shared_.counters.snapshots_failed : shared_.counters.transfers_failed);
   if (abandon) out->abandon_staged.push_back(asked_->transfer);
   asked_.reset();
   failures_ = std::min(failures_ + 1, kBackoffDoublings);
@@ -59,7 +85,7 @@ void Transfer::OnChunk(const std::string& from, const TransferChunk& chunk, Inst
   asked_->staging = !chunk.last;
   asked_->merging = chunk.last;
   asked_->deadline = now + shared_.config.transfer_timeout * (chunk.last ? kMergePatience : 1);
-  out.stage.push_back({chunk.transfer, chunk.number, chunk.bytes, chunk.last});
+  out.stage.push_back({chunk.transfer, chunk.number, chunk.bytes, chunk.last, asked_->snapshot});
 }
 
 void Transfer::OnRefused(const std::string& from, const TransferRefused& refused, Instant now,
@@ -101,27 +127,52 @@ std::map<uint64_t, Transfer::Serving>::iterator Transfer::FindServing(const std:
 
 void Transfer::OnRequest(const Member& from, const TransferRequest& request, Instant now,
                          Outputs& out) {
-  for (auto entry = serving_.begin(); entry != serving_.end();) {  // one per peer: the newest
-    if (entry->second.peer != from.info.name) {
-      ++entry;
-      continue;
-    }
-    out.close_transfers.push_back(entry->first);
-    entry = serving_.erase(entry);
-  }
+  CloseServings(from.info.name, out);  // one per peer: the newest
+  const auto running = std::count_if(serving_.begin(), serving_.end(),
+                                     [](const auto& entry) { return !entry.second.snapshot; });
   std::string refusal;
   if (request.schema != shared_.self.schema) refusal = "schemas differ";
-  if (serving_.size() >= static_cast<size_t>(shared_.config.transfers_served_max)) {
+  if (running >= shared_.config.transfers_served_max) {
     refusal = "too many transfers are being served";
   }
+  Serving serving;
+  serving.transfer = request.transfer;
+  serving.deadline = now + shared_.config.transfer_timeout;
+  Serve(from, std::move(serving), {0, request.schema, request.applied, false, 0},
+        std::move(refusal), out);
+}
+
+void Transfer::OnSnapshotRequest(const Member& from, const SnapshotRequest& request, Instant now,
+                                 Outputs& out) {
+  CloseServings(from.info.name, out);
+  const auto running = std::count_if(serving_.begin(), serving_.end(),
+                                     [](const auto& entry) { return entry.second.snapshot; });
+  std::string refusal;
+  if (request.schema != shared_.self.schema) refusal = "schemas differ";
+  if (request.horizon > shared_.horizon) refusal = "its own horizon is below the asker's";
+  if (running >= shared_.config.snapshots_served_max) {
+    refusal = "too many snapshots are being served";
+  }
+  Serving serving;
+  serving.transfer = request.transfer;
+  serving.snapshot = true;
+  serving.deadline = now + shared_.config.transfer_timeout * kCopyPatience;
+  serving.ends_at = now + shared_.config.snapshot_deadline;
+  Serve(from, std::move(serving), {0, request.schema, {}, true, request.rows_min},
+        std::move(refusal), out);
+}
+
+void Transfer::Serve(const Member& from, Serving serving, Outputs::OpenTransfer open,
+                     std::string refusal, Outputs& out) {
   if (!refusal.empty()) {
-    shared_.SendFrame(from, Lane::kBulk, Frame(TransferRefused{request.transfer, refusal}), out);
+    shared_.SendFrame(from, Lane::kBulk,
+                      Frame(TransferRefused{serving.transfer, std::move(refusal)}), out);
     return;
   }
-  const uint64_t serving = next_serving_++;
-  serving_[serving] = {from.info.name, request.transfer, 0, true,
-                       now + shared_.config.transfer_timeout};
-  out.open_transfers.push_back({serving, request.schema, request.applied});
+  open.serving = next_serving_++;
+  serving.peer = from.info.name;
+  serving_[open.serving] = std::move(serving);
+  out.open_transfers.push_back(std::move(open));
 }
 
 void Transfer::OnNext(const std::string& from, const TransferNext& next, Instant now,
@@ -131,9 +182,19 @@ void Transfer::OnNext(const std::string& from, const TransferNext& next, Instant
       found->second.next_number != next.number) {
     return;
   }
-  found->second.reading = true;
   found->second.deadline = now + shared_.config.transfer_timeout;
-  out.read_chunks.push_back({found->first, next.number});
+  if (now < found->second.next_at) {
+    found->second.waiting = true;
+    return;
+  }
+  ReadNext(found->first, found->second, now, out);
+}
+
+void Transfer::ReadNext(uint64_t serving, Serving& entry, Instant now, Outputs& out) {
+  entry.waiting = false;
+  entry.reading = true;
+  entry.deadline = now + shared_.config.transfer_timeout;
+  out.read_chunks.push_back({serving, entry.next_number});
 }
 
 void Transfer::OnChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes, bool last,
@@ -141,13 +202,22 @@ void Transfer::OnChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes,
   const auto found = serving_.find(serving);
   if (found == serving_.end() || found->second.next_number != number) return;
   const Member* peer = shared_.members.Find(found->second.peer);
+  if (found->second.snapshot && bytes != nullptr) {
+    const double seconds = static_cast<double>(bytes->size()) /
+                           static_cast<double>(shared_.config.snapshot_bytes_per_s);
+    found->second.next_at =
+        std::max(now, found->second.next_at) + Duration(static_cast<int64_t>(seconds * 1e9));
+  }
   if (peer != nullptr) {
     shared_.SendFrame(*peer, Lane::kBulk,
                       Frame(TransferChunk{found->second.transfer, number, std::move(bytes), last}),
                       out);
   }
   if (last || peer == nullptr) {
-    if (last) ++shared_.counters.transfers_served;
+    if (last) {
+      ++(found->second.snapshot ? shared_.counters.snapshots_served
+                                : shared_.counters.transfers_served);
+    }
     out.close_transfers.push_back(serving);
     serving_.erase(found);
     return;
@@ -170,8 +240,12 @@ void Transfer::OnReadFailed(uint64_t serving, const std::string& reason, Outputs
 
 void Transfer::OnPeerLost(const std::string& name, Instant now, Outputs& out) {
   if (asked_ && asked_->peer == name && !asked_->merging) Fail(now, true, &out);
+  CloseServings(name, out);
+}
+
+void Transfer::CloseServings(const std::string& peer, Outputs& out) {
   for (auto entry = serving_.begin(); entry != serving_.end();) {
-    if (entry->second.peer != name) {
+    if (entry->second.peer != peer) {
       ++entry;
       continue;
     }
@@ -181,9 +255,11 @@ void Transfer::OnPeerLost(const std::string& name, Instant now, Outputs& out) {
 }
 
 void Transfer::Tick(Instant now, Outputs& out) {
-  if (asked_ && asked_->deadline <= now) Fail(now, true, &out);
+  if (asked_ && std::min(asked_->deadline, asked_->ends_at) <= now) Fail(now, true, &out);
   for (auto entry = serving_.begin(); entry != serving_.end();) {
-    if (entry->second.deadline > now) {
+    Serving& serving = entry->second;
+    if (serving.deadline > now && serving.ends_at > now) {
+      if (serving.waiting && serving.next_at <= now) ReadNext(entry->first, serving, now, out);
       ++entry;
       continue;
     }
@@ -194,8 +270,11 @@ void Transfer::Tick(Instant now, Outputs& out) {
 
 Instant Transfer::NextDeadline() const {
   Instant next = Instant::max();
-  if (asked_) next = asked_->deadline;
-  for (const auto& [serving, entry] : serving_) next = std::min(next, entry.deadline);
+  if (asked_) next = std::min(asked_->deadline, asked_->ends_at);
+  for (const auto& [serving, entry] : serving_) {
+    next = std::min({next, entry.deadline, entry.ends_at});
+    if (entry.waiting) next = std::min(next, entry.next_at);
+  }
   return next;
 }
 

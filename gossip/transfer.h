@@ -9,8 +9,10 @@
 
 namespace patina::gossip {
 
-/// Whole-difference transfers, for what no log has any more: receiver and sender. Chunks are pulled
-/// one by one, so a slow receiver holds back its sender and nobody else. One thread.
+/// Whole-difference transfers, for what no log has any more, and snapshots (copies of the whole
+/// file), for histories that differ before a horizon and for new nodes: receiver and sender. Chunks
+/// are pulled one by one, so a slow receiver holds back its sender and nobody else; snapshots have
+/// a rate and a deadline besides. One thread.
 class Transfer {
  public:
   explicit Transfer(Shared& shared) : shared_(shared) {}
@@ -18,7 +20,12 @@ class Transfer {
   // Receiver.
   /// Asks the member for a transfer, unless one runs or the last failed just now.
   void Want(const Member& from, Instant now, Outputs& out);
+  /// The same for a snapshot. False: not now (or never: this node cannot take one).
+  bool WantSnapshot(const Member& from, uint64_t rows_min, Instant now, Outputs& out);
   bool Running() const { return asked_.has_value(); }
+  bool TakingSnapshot() const { return asked_ && asked_->snapshot; }
+  /// Whom the transfer was asked from; nothing if that is not the one that runs.
+  std::optional<std::string> PeerOf(uint64_t transfer) const;
   void OnChunk(const std::string& from, const TransferChunk& chunk, Instant now, Outputs& out);
   void OnRefused(const std::string& from, const TransferRefused& refused, Instant now,
                  Outputs& out);
@@ -30,6 +37,8 @@ class Transfer {
 
   // Sender.
   void OnRequest(const Member& from, const TransferRequest& request, Instant now, Outputs& out);
+  void OnSnapshotRequest(const Member& from, const SnapshotRequest& request, Instant now,
+                         Outputs& out);
   void OnNext(const std::string& from, const TransferNext& next, Instant now, Outputs& out);
   void OnChunkRead(uint64_t serving, uint64_t number, SharedBytes bytes, bool last, Instant now,
                    Outputs& out);
@@ -46,7 +55,9 @@ class Transfer {
     uint64_t next_number = 0;
     bool staging = false;
     bool merging = false;
+    bool snapshot = false;
     Instant deadline{};
+    Instant ends_at = Instant::max();  // whatever comes
   };
   struct Serving {
     std::string peer;
@@ -54,10 +65,18 @@ class Transfer {
     uint64_t next_number = 0;
     bool reading = true;
     Instant deadline{};
+    bool snapshot = false;
+    Instant ends_at = Instant::max();
+    Instant next_at{};     // of a snapshot: not before, for its rate
+    bool waiting = false;  // the next chunk is asked for, and not due
   };
 
   crdt::VersionSet Applied() const;
   void Fail(Instant now, bool abandon, Outputs* out);
+  void CloseServings(const std::string& peer, Outputs& out);
+  void Serve(const Member& from, Serving serving, Outputs::OpenTransfer open, std::string refusal,
+             Outputs& out);
+  void ReadNext(uint64_t serving, Serving& entry, Instant now, Outputs& out);
   std::map<uint64_t, Serving>::iterator FindServing(const std::string& peer, uint64_t transfer);
 
   Shared& shared_;

@@ -25,7 +25,9 @@ constexpr FrameType kTypes[] = {FrameType::kFreshChanges,
                                 FrameType::kStreamPing,
                                 FrameType::kStreamAck,
                                 FrameType::kPublicationsPull,
-                                FrameType::kPublications};
+                                FrameType::kPublications,
+                                FrameType::kSettle,
+                                FrameType::kSnapshotRequest};
 static_assert(std::size(kTypes) == std::variant_size_v<gossip::Frame>);
 
 // ---- Encoding ----------------------------------------------------------------------------------
@@ -151,6 +153,21 @@ struct BodyEncoder {
       writer.Varint(publication.clock.bits - publication.complete.bits);
       writer.String(SetToBytes(*publication.own));
     }
+  }
+  void operator()(const gossip::Settle& frame) const {
+    peer::v1::Settle message;
+    message.set_horizon(frame.horizon.bits);
+    message.set_schema(frame.schema);
+    message.set_answer(frame.answer);
+    message.AppendToString(out);
+  }
+  void operator()(const gossip::SnapshotRequest& frame) const {
+    peer::v1::SnapshotRequest message;
+    message.set_transfer(frame.transfer);
+    message.set_schema(frame.schema);
+    message.set_horizon(frame.horizon.bits);
+    message.set_rows_min(frame.rows_min);
+    message.AppendToString(out);
   }
   void operator()(const gossip::StreamPing& frame) const { Probe(frame.sequence); }
   void operator()(const gossip::StreamAck& frame) const { Probe(frame.sequence); }
@@ -356,6 +373,20 @@ Result<PeerMessage> DecodePublications(std::string_view body, const PeerLimits& 
   return PeerMessage(gossip::Frame(std::move(frame)));
 }
 
+Result<PeerMessage> DecodeSettle(std::string_view body) {
+  peer::v1::Settle message;
+  if (!Parse(body, &message)) return Malformed("a settlement");
+  return PeerMessage(
+      gossip::Frame(gossip::Settle{{message.horizon()}, message.schema(), message.answer()}));
+}
+
+Result<PeerMessage> DecodeSnapshotRequest(std::string_view body) {
+  peer::v1::SnapshotRequest message;
+  if (!Parse(body, &message)) return Malformed("a snapshot request");
+  return PeerMessage(gossip::Frame(gossip::SnapshotRequest{
+      message.transfer(), message.schema(), {message.horizon()}, message.rows_min()}));
+}
+
 template <class Frame>
 Result<PeerMessage> DecodeRangesFrame(std::string_view body, const PeerLimits& limits) {
   peer::v1::Ranges message;
@@ -519,6 +550,10 @@ Result<PeerMessage> DecodeFrame(uint8_t type, std::string_view body, const PeerL
       return DecodePublicationsPull(body, limits);
     case FrameType::kPublications:
       return DecodePublications(body, limits);
+    case FrameType::kSettle:
+      return DecodeSettle(body);
+    case FrameType::kSnapshotRequest:
+      return DecodeSnapshotRequest(body);
   }
   return Error{Errc::kUnimplemented, "a frame of unknown type " + std::to_string(type)};
 }

@@ -65,6 +65,8 @@ enum class FrameType : uint8_t {
   kInquiryReply = 16,
   kPublicationsPull = 17,
   kPublications = 18,
+  kSettle = 19,
+  kSnapshotRequest = 20,
 };
 
 /// What a connection is for.

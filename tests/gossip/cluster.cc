@@ -156,6 +156,17 @@ void Cluster::PerformStorage(Host& from, Outputs& out) {
     if (!from.persists) continue;
     from.log[change.id] = change.bytes;
   }
+  std::vector<ChangeId> refused;
+  std::erase_if(ids, [&](const ChangeId& id) {
+    if (!from.too_old.contains(id)) return false;
+    refused.push_back(id);
+    return true;
+  });
+  if (!refused.empty()) {
+    Later(from, kPersistTime, [refused](Node& node, Instant now, Outputs& outputs) {
+      node.OnTooOld(refused, now, outputs);
+    });
+  }
   if (!ids.empty() && from.persists) {
     Later(from, kPersistTime, [ids, &from](Node& node, Instant now, Outputs& outputs) {
       for (const ChangeId& id : ids) from.received.Add(id);
@@ -190,19 +201,41 @@ void Cluster::PerformStorage(Host& from, Outputs& out) {
                                number + 1 == kChunks, now, outputs);
     });
   };
-  for (const auto& open : out.open_transfers) send_chunk(open.serving, 0);
+  for (const auto& open : out.open_transfers) {
+    if (!open.snapshot || from.rows >= open.rows_min) {
+      send_chunk(open.serving, 0);
+      continue;
+    }
+    Later(from, kReadTime, [open](Node& node, Instant now, Outputs& outputs) {
+      node.OnTransferReadFailed(open.serving, "not worth it", now, outputs);
+    });
+  }
   for (const auto& read : out.read_chunks) send_chunk(read.serving, read.number);
   for (const auto& stage : out.stage) {
-    Later(from, kPersistTime, [stage, &from](Node& node, Instant now, Outputs& outputs) {
+    Later(from, kPersistTime, [this, stage, &from](Node& node, Instant now, Outputs& outputs) {
       if (!stage.last) return node.OnTransferStaged(stage.transfer, stage.number, now, outputs);
       crdt::VersionSet theirs;
       ByteReader reader(*stage.bytes);
       CHECK(crdt::VersionSet::Decode(reader, {}, &theirs));
+      if (stage.snapshot) {
+        ++from.snapshots_taken;
+        from.received = theirs;
+        return Begin(from);
+      }
       from.received.Union(theirs);
       ++from.transfers_merged;
       node.OnTransferMerged(stage.transfer, from.received, now, outputs);
     });
   }
+}
+
+/// The file was taken: a new process goes on with it.
+void Cluster::Begin(Host& host) {
+  At(now_, [this, &host] {
+    Crash(host.name);
+    host.too_old.clear();
+    Restart(host.name);
+  });
 }
 
 Duration Cluster::Latency(const Host& a, const Host& b) const {

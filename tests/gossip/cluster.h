@@ -34,6 +34,9 @@ class Cluster {
     ActorId actor;
     std::vector<ActorId> actors;  // all it ever had, this one included
     crdt::HlcTime line;           // how far the frontier came
+    std::set<ChangeId> too_old;   // its storage refuses these
+    uint64_t snapshots_taken = 0;
+    uint64_t rows = 0;  // what it says when asked for a snapshot
     uint64_t next_version = 1;
     bool persists = true;  // answers persist
     int64_t clock_offset_ms = 0;
@@ -108,6 +111,7 @@ class Cluster {
 
   void At(Instant at, std::function<void()> run);
   void StartNode(Host& host, int64_t boot_shift_ms);
+  void Begin(Host& host);
   void Perform(Host& host, Outputs& out);
   void PerformStorage(Host& host, Outputs& out);
   void Send(Host& from, Outputs::DatagramOut datagram);

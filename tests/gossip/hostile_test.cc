@@ -195,7 +195,7 @@ class Mischief {
   }
 
   Frame MakeFrame(uint64_t small, const std::vector<MemberUpdate>& updates) {
-    switch (rng_.Below(12)) {
+    switch (rng_.Below(14)) {
       case 0:
         return FreshChanges{Name(), 1, Changes()};
       case 1:
@@ -216,6 +216,10 @@ class Mischief {
         return MemberList{rng_.Chance(0.5), updates};
       case 9:
         return PublicationsPull{{{Name(), rng_.Next()}, {Name(), 0}}};
+      case 11:
+        return Settle{{rng_.Next()}, 1, rng_.Chance(0.5)};
+      case 12:
+        return SnapshotRequest{small, 1, {rng_.Next()}, 0};
       case 10:
         return Publications{{{Name(), rng_.Next(), {rng_.Next()}, {rng_.Next()}, nullptr},
                              {Name(),

@@ -86,6 +86,8 @@ std::vector<gossip::Frame> Frames(Rng& rng) {
       gossip::MemberList{true, {MakeUpdate(rng), MakeUpdate(rng)}},
       gossip::StreamPing{11},
       gossip::StreamAck{12},
+      gossip::Settle{crdt::HlcTime::FromMs(1'700'000'000'000, 3), rng.Next(), true},
+      gossip::SnapshotRequest{7, rng.Next(), crdt::HlcTime::FromMs(5), 50'000},
       gossip::PublicationsPull{{{"fra-1", 1'700'000'000'000}, {"ams-2", 7}}},
       gossip::Publications{{MakePublication("fra-1", MakeSet(rng)), MakePublication("ams-2", {})}},
   };
