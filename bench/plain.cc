@@ -66,8 +66,10 @@ class PlainDatabase::Impl {
 PlainDatabase::PlainDatabase(const std::string& path, const std::string& schema_sql,
                              int64_t page_cache_kib)
     : impl_(std::make_unique<Impl>(path)) {
-  impl_->Script("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -" +
-                std::to_string(page_cache_kib));
+  impl_->Script(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA "
+      "wal_autocheckpoint = 2000; PRAGMA cache_size = -" +
+      std::to_string(page_cache_kib));
   impl_->Script(schema_sql);
 }
 PlainDatabase::~PlainDatabase() = default;

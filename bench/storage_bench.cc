@@ -1,225 +1,26 @@
-#include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
 #include <iterator>
-#include <memory>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "bench/plain.h"
-#include "storage/schema.h"
-#include "storage/store.h"
+#include "bench/sides.h"
+#include "storage/reader.h"
 
-// usage: storage_bench SCHEMA.sql FOLDER ROWS PAIRS
+// usage: storage_bench SCHEMA.sql FOLDER ROWS MANY_ROWS PAIRS [WORD]
 //
 // Patina's storage beside plain SQLite doing the same work, in pairs that take turns in who goes
 // first. Prints one JSON object per line: what was measured, the unit, and both sides' figures pair
-// by pair.
+// by pair. With a WORD only the figures whose group has that name: insert, update, merge, many,
+// disk.
 
 namespace patina::bench {
 namespace {
-
-namespace fs = std::filesystem;
-using crdt::Value;
-
-const char* const kInsert =
-    "INSERT INTO machines (id, app, host, region, address, state, memory_mib, updated_ms) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-const char* const kUpsert =
-    "INSERT INTO machines (id, app, host, region, address, state, memory_mib, updated_ms) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET app = excluded.app, "
-    "host = excluded.host, region = excluded.region, address = excluded.address, "
-    "state = excluded.state, memory_mib = excluded.memory_mib, updated_ms = excluded.updated_ms";
-const char* const kUpdate =
-    "UPDATE machines SET state = ?2, memory_mib = ?3, updated_ms = ?4 WHERE id = ?1";
-const char* const kUpsertThree =
-    "INSERT INTO machines (id, state, memory_mib, updated_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT "
-    "(id) DO UPDATE SET state = excluded.state, memory_mib = excluded.memory_mib, "
-    "updated_ms = excluded.updated_ms";
-const char* const kHeartbeat = "UPDATE machines SET updated_ms = ?2 WHERE id = ?1";
-const char* const kUpsertOne =
-    "INSERT INTO machines (id, updated_ms) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET "
-    "updated_ms = excluded.updated_ms";
-
-using Row = std::vector<Value>;
-/// Rows of one transaction, all for one statement.
-using Batch = std::vector<Row>;
-
-struct Settings {
-  std::string schema_sql;
-  storage::Schema schema;
-  fs::path folder;
-  size_t rows = 100'000, pairs = 5;
-};
-
-std::string MachineId(size_t number) { return "machine-" + std::to_string(number); }
-
-Row MachineRow(size_t number) {
-  const std::string host = std::to_string(number % 997);
-  return {Value::Text(MachineId(number)),
-          Value::Text("app-" + std::to_string(number % 5003)),
-          Value::Text("host-" + host),
-          Value::Text(number % 2 == 0 ? "ams" : "fra"),
-          Value::Text("fdaa:0:" + host + ":a7b:1:" + std::to_string(number % 65521) + "::2"),
-          Value::Text("started"),
-          Value::Integer(static_cast<int64_t>(256 << (number % 4))),
-          Value::Integer(1'795'000'000'000 + static_cast<int64_t>(number))};
-}
-
-std::vector<Batch> MachineBatches(size_t rows, size_t per_batch) {
-  std::vector<Batch> batches((rows + per_batch - 1) / per_batch);
-  for (size_t i = 0; i < rows; ++i) batches[i / per_batch].push_back(MachineRow(i));
-  return batches;
-}
-
-/// New values for random machines; `columns` of them after the key: 3 or 1.
-std::vector<Batch> UpdateBatches(Rng& random, const Settings& settings, size_t rows,
-                                 size_t per_batch, size_t columns) {
-  static int64_t tick = 0;
-  std::vector<Batch> batches((rows + per_batch - 1) / per_batch);
-  for (size_t i = 0; i < rows; ++i) {
-    Row row = {Value::Text(MachineId(random.Below(settings.rows)))};
-    if (columns == 3) {
-      row.push_back(Value::Text(tick % 2 == 0 ? "stopped" : "suspended"));
-      row.push_back(Value::Integer(static_cast<int64_t>(random.Below(1 << 20))));
-    }
-    row.push_back(Value::Integer(1'796'000'000'000 + ++tick));
-    batches[i / per_batch].push_back(std::move(row));
-  }
-  return batches;
-}
-
-/// A store in a folder of its own.
-class PatinaSide {
- public:
-  PatinaSide(const Settings& settings, const std::string& name) : settings_(settings) {
-    folder_ = settings.folder / ("patina-" + name);
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-    Open(name);
-  }
-  ~PatinaSide() {
-    if (store_ != nullptr) Close();
-    fs::remove_all(folder_);
-  }
-  PatinaSide(const PatinaSide&) = delete;
-  PatinaSide& operator=(const PatinaSide&) = delete;
-
-  /// Runs each batch as one transaction and commit; returns the changesets.
-  std::vector<storage::SharedBytes> Execute(const char* sql, const std::vector<Batch>& batches) {
-    std::vector<storage::SharedBytes> changesets;
-    for (const Batch& batch : batches) {
-      storage::Transaction transaction;
-      for (const Row& row : batch) transaction.statements.push_back({sql, row, {}});
-      storage::CommitEffects effects;
-      auto results = store_->Execute(std::span(&transaction, 1), &effects);
-      CHECK_MSG(results[0].ok(), results[0].ok() ? "" : results[0].error().message);
-      changesets.push_back(results[0]->changeset);
-      Behind();
-    }
-    return changesets;
-  }
-
-  /// per_commit changesets at a time.
-  void Merge(std::span<const storage::SharedBytes> changesets, size_t per_commit) {
-    while (!changesets.empty()) {
-      const size_t count = std::min(per_commit, changesets.size());
-      storage::CommitEffects effects;
-      const auto outcomes = store_->Merge(changesets.first(count), &effects);
-      CHECK_MSG(outcomes.ok(), outcomes.ok() ? "" : outcomes.error().message);
-      for (const storage::MergeOutcome& outcome : *outcomes) {
-        CHECK_MSG(outcome.state == storage::MergeState::kApplied, outcome.reason);
-      }
-      changesets = changesets.subspan(count);
-      Behind();
-    }
-  }
-
-  void Checkpoint() { CHECK(store_->Checkpoint().ok()); }
-  void Close() {
-    CHECK(store_->Close().ok());
-    store_.reset();
-  }
-
-  uint64_t Bytes() const {
-    uint64_t bytes = 0;
-    for (const auto& entry : fs::directory_iterator(folder_)) bytes += entry.file_size();
-    return bytes;
-  }
-
- private:
-  void Open(const std::string& name) {
-    storage::StoreOptions options;
-    options.path = folder_ / "patina.db";
-    options.schema = settings_.schema;
-    options.node_name = name;
-    options.clock = &clock_;
-    auto store = storage::Store::Open(std::move(options));
-    CHECK_MSG(store.ok(), store.ok() ? "" : store.error().message);
-    store_ = *std::move(store);
-  }
-
-  /// What an agent's writer does between two commits.
-  void Behind() { CHECK(store_->CheckpointIfDue().ok()); }
-
-  const Settings& settings_;
-  const SystemClock clock_;
-  fs::path folder_;
-  std::unique_ptr<storage::Store> store_;
-};
-
-class PlainSide {
- public:
-  PlainSide(const Settings& settings, const std::string& name) {
-    folder_ = settings.folder / ("plain-" + name);
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-    db_ = std::make_unique<PlainDatabase>(folder_ / "plain.db", settings.schema_sql,
-                                          storage::StoreLimits().page_cache_kib);
-  }
-  ~PlainSide() {
-    Close();
-    fs::remove_all(folder_);
-  }
-  PlainSide(const PlainSide&) = delete;
-  PlainSide& operator=(const PlainSide&) = delete;
-
-  void Execute(const char* sql, const std::vector<Batch>& batches) {
-    const std::string text = sql;
-    for (const Batch& batch : batches) {
-      db_->Begin();
-      for (const Row& row : batch) db_->Run(text, row);
-      db_->Commit();
-    }
-  }
-
-  void Close() { db_.reset(); }
-
-  uint64_t Bytes() const {
-    uint64_t bytes = 0;
-    for (const auto& entry : fs::directory_iterator(folder_)) bytes += entry.file_size();
-    return bytes;
-  }
-
- private:
-  fs::path folder_;
-  std::unique_ptr<PlainDatabase> db_;
-};
-
-double RowsPerSecond(size_t rows, const std::function<void()>& work) {
-  const SystemClock clock;
-  const Instant start = clock.Now();
-  work();
-  return static_cast<double>(rows) / std::chrono::duration<double>(clock.Now() - start).count();
-}
 
 std::string JsonList(const std::vector<double>& values) {
   std::string text = "[";
@@ -249,20 +50,25 @@ Figures Pairs(size_t pairs, const std::function<double()>& plain,
   return figures;
 }
 
+std::string Rows(size_t rows) {
+  return rows >= 1'000'000 ? std::to_string(rows / 1'000'000) + "M rows"
+                           : std::to_string(rows / 1'000) + "k rows";
+}
+
 std::string PerTransaction(size_t rows) {
   return rows == 1 ? "1 row per transaction" : std::to_string(rows) + " rows per transaction";
 }
 
 /// Enough rows that a run takes some tenths of a second.
 size_t RowsFor(const Settings& settings, size_t per_batch) {
-  const size_t rows = per_batch == 1 ? 5'000 : per_batch == 100 ? 30'000 : 50'000;
+  const size_t rows = per_batch == 1 ? 6'400 : per_batch < 1'000 ? 30'000 : 50'000;
   return std::max(per_batch, std::min(rows, settings.rows));
 }
 
 void MeasureInserts(const Settings& settings) {
-  for (const size_t per_batch : {1, 100, 1'000}) {
-    const auto batches = MachineBatches(RowsFor(settings, per_batch), per_batch);
+  const auto measure = [&](size_t per_batch, size_t per_commit, const std::string& figure) {
     const size_t rows = RowsFor(settings, per_batch);
+    const auto batches = MachineBatches(rows, per_batch);
     Pairs(
         settings.pairs,
         [&] {
@@ -271,39 +77,52 @@ void MeasureInserts(const Settings& settings) {
         },
         [&] {
           PatinaSide side(settings, "insert");
-          return RowsPerSecond(rows, [&] { side.Execute(kInsert, batches); });
-        })
-        .Print("local insert, " + PerTransaction(per_batch), "rows/s");
-  }
-}
-
-/// Updates and heartbeats on tables that hold all machines.
-void MeasureUpdates(const Settings& settings, PlainSide& plain, PatinaSide& patina) {
-  Rng random(1);
-  const auto measure = [&](const char* sql, size_t per_batch, size_t columns,
-                           const std::string& figure) {
-    const size_t rows = RowsFor(settings, per_batch);
-    Pairs(
-        settings.pairs,
-        [&] {
-          const auto batches = UpdateBatches(random, settings, rows, per_batch, columns);
-          return RowsPerSecond(rows, [&] { plain.Execute(sql, batches); });
-        },
-        [&] {
-          const auto batches = UpdateBatches(random, settings, rows, per_batch, columns);
-          return RowsPerSecond(rows, [&] { patina.Execute(sql, batches); });
+          return RowsPerSecond(rows, [&] { side.Execute(kInsert, batches, per_commit); });
         })
         .Print(figure, "rows/s");
   };
-  for (const size_t per_batch : {1, 100, 1'000}) {
-    measure(kUpdate, per_batch, 3, "local update of 3 columns, " + PerTransaction(per_batch));
+  for (const size_t per_batch : {1, 1'000, 10'000}) {
+    measure(per_batch, 1, "local insert into an empty table, " + PerTransaction(per_batch));
   }
-  measure(kHeartbeat, 20, 1, "local heartbeat of 1 column, " + PerTransaction(20));
+  measure(1, 16,
+          "local insert into an empty table, 1 row per transaction, 16 transactions per commit");
 }
 
-void MeasureMergeIntoEmpty(const Settings& settings,
-                           const std::vector<storage::SharedBytes>& changesets,
-                           const std::vector<Batch>& batches) {
+/// Both sides hold all machines already.
+void MeasureUpdates(const Settings& settings, PlainSide& plain, PatinaSide& patina) {
+  Rng random(1);
+  const auto measure = [&](size_t per_batch, size_t columns, size_t per_commit,
+                           const std::string& figure) {
+    const char* const sql = columns == 3 ? kUpdate : kHeartbeat;
+    const size_t rows = RowsFor(settings, per_batch);
+    const auto batches = [&] {
+      return UpdateBatches(random, settings.rows, rows, per_batch, columns);
+    };
+    Pairs(
+        settings.pairs,
+        [&] {
+          const auto work = batches();
+          return RowsPerSecond(rows, [&] { plain.Execute(sql, work); });
+        },
+        [&] {
+          const auto work = batches();
+          return RowsPerSecond(rows, [&] { patina.Execute(sql, work, per_commit); });
+        })
+        .Print(figure, "rows/s");
+  };
+  const std::string of = " among " + Rows(settings.rows) + ", ";
+  for (const size_t per_batch : {1, 1'000, 10'000}) {
+    measure(per_batch, 3, 1, "local update of 3 columns" + of + PerTransaction(per_batch));
+  }
+  measure(1, 3, 16,
+          "local update of 3 columns" + of + "1 row per transaction, 16 transactions per commit");
+  measure(1, 1, 1, "local update of 1 column" + of + PerTransaction(1));
+}
+
+void MeasureMergeIntoEmpty(const Settings& settings, size_t per_batch) {
+  const auto batches = MachineBatches(settings.rows, per_batch);
+  PatinaSide source(settings, "source-" + std::to_string(per_batch));
+  const auto changesets = source.Execute(kInsert, batches);
   Pairs(
       settings.pairs,
       [&] {
@@ -314,69 +133,159 @@ void MeasureMergeIntoEmpty(const Settings& settings,
         PatinaSide side(settings, "merge");
         return RowsPerSecond(settings.rows, [&] { side.Merge(changesets, 1); });
       })
-      .Print("merge into an empty table, 1000 rows per commit", "rows/s");
+      .Print("merge of inserts into an empty table, " + PerTransaction(per_batch), "rows/s");
 }
 
-/// source writes, receiver merges; the plain twin upserts the same rows, as many per commit.
-void MeasureMergeIntoFilled(const Settings& settings, PatinaSide& source, PatinaSide& receiver,
-                            PlainSide& plain) {
+/// source writes, receiver merges, each changeset in a commit of its own; the plain twin does the
+/// same UPDATEs.
+void MeasureMergeOfUpdates(const Settings& settings, size_t machines, size_t per_batch,
+                           size_t columns, PatinaSide& source, PatinaSide& receiver,
+                           PlainSide& plain) {
   Rng random(2);
-  const size_t rows = RowsFor(settings, 1'000);
-  const auto measure = [&](size_t per_changeset, size_t columns, const std::string& figure) {
-    const char* const update = columns == 3 ? kUpdate : kHeartbeat;
-    const char* const upsert = columns == 3 ? kUpsertThree : kUpsertOne;
-    Pairs(
-        settings.pairs,
-        [&] {
-          const auto batches = UpdateBatches(random, settings, rows, 1'000, columns);
-          return RowsPerSecond(rows, [&] { plain.Execute(upsert, batches); });
-        },
-        [&] {
-          const auto changesets =
-              source.Execute(update, UpdateBatches(random, settings, rows, per_changeset, columns));
-          return RowsPerSecond(rows, [&] { receiver.Merge(changesets, 1'000 / per_changeset); });
-        })
-        .Print(figure, "rows/s");
-  };
-  measure(1'000, 3, "merge of 3 columns into a filled table, 1000 rows per commit");
-  measure(20, 3, "merge of 3 columns, changesets of 20 rows, 1000 rows per commit");
-  measure(20, 1, "merge of 1-column heartbeats, changesets of 20 rows, 1000 rows per commit");
+  const size_t rows = RowsFor(settings, per_batch);
+  const char* const sql = columns == 3 ? kUpdate : kHeartbeat;
+  const auto batches = [&] { return UpdateBatches(random, machines, rows, per_batch, columns); };
+  Pairs(
+      settings.pairs,
+      [&] {
+        const auto work = batches();
+        return RowsPerSecond(rows, [&] { plain.Execute(sql, work); });
+      },
+      [&] {
+        const auto changesets = source.Execute(sql, batches());
+        return RowsPerSecond(rows, [&] { receiver.Merge(changesets, 1); });
+      })
+      .Print("merge of " + std::to_string(columns) + "-column updates, random among " +
+                 Rows(machines) + ", " + PerTransaction(per_batch),
+             "rows/s");
 }
 
-void MeasureDisk(const Settings& settings, const std::vector<storage::SharedBytes>& changesets,
-                 const std::vector<Batch>& batches) {
+/// What the receiver holds already, beside plain SQLite writing the same again.
+void MeasureDuplicates(const Settings& settings, PatinaSide& source, PatinaSide& receiver,
+                       PlainSide& plain) {
+  Rng random(3);
+  const auto batches =
+      UpdateBatches(random, settings.rows, RowsFor(settings, 1'000), 1'000, size_t{3});
+  const auto changesets = source.Execute(kUpdate, batches);
+  receiver.Merge(changesets, 1);
+  plain.Execute(kUpdate, batches);
+  const size_t rows = RowsFor(settings, 1'000);
+  Pairs(
+      settings.pairs, [&] { return RowsPerSecond(rows, [&] { plain.Execute(kUpdate, batches); }); },
+      [&] {
+        return RowsPerSecond(
+            rows, [&] { receiver.Merge(changesets, 1, storage::MergeState::kDuplicate); });
+      })
+      .Print("merge of what is held, " + Rows(settings.rows) + ", " + PerTransaction(1'000),
+             "rows/s");
+}
+
+void MeasureDisk(const Settings& settings) {
+  const auto batches = MachineBatches(settings.rows, 1'000);
   PlainSide plain(settings, "disk");
   plain.Execute(kInsert, batches);
   plain.Close();
-  const auto rows = static_cast<double>(settings.rows);
-  const double plain_bytes = static_cast<double>(plain.Bytes()) / rows;
-  const auto bytes_after = [&](const std::function<void(PatinaSide&)>& work) {
-    PatinaSide side(settings, "disk");
-    work(side);
-    side.Close();
-    return static_cast<double>(side.Bytes()) / rows;
+  const auto per_row = [&](uint64_t bytes) {
+    return static_cast<double>(bytes) / static_cast<double>(settings.rows);
   };
-  const Figures written{{plain_bytes},
-                        {bytes_after([&](PatinaSide& side) { side.Execute(kInsert, batches); })}};
-  written.Print("disk at the writer, log included", "bytes/row");
-  const Figures merged{{plain_bytes},
-                       {bytes_after([&](PatinaSide& side) { side.Merge(changesets, 1); })}};
-  merged.Print("disk at a receiver, log included", "bytes/row");
+  PatinaSide writer(settings, "disk"), reader(settings, "disk-receiver");
+  reader.Merge(writer.Execute(kInsert, batches), 1);
+  for (PatinaSide* side : {&writer, &reader}) {
+    side->Close();
+    const std::string where = side == &writer ? "file at the writer" : "file at a receiver";
+    const std::vector<double> beside = {per_row(plain.Bytes())};
+    Figures{beside, {per_row(side->Bytes() - side->LogBytes())}}.Print(
+        where + ", log not counted, " + Rows(settings.rows), "bytes/row");
+    Figures{beside, {per_row(side->Bytes())}}.Print(
+        where + ", log at default retention, " + Rows(settings.rows), "bytes/row");
+  }
 }
 
-void Run(const Settings& settings) {
-  MeasureInserts(settings);
-  const auto batches = MachineBatches(settings.rows, 1'000);
-  PatinaSide source(settings, "source");
-  PatinaSide receiver(settings, "receiver");
-  PlainSide plain(settings, "filled");
-  const auto changesets = source.Execute(kInsert, batches);
-  receiver.Merge(changesets, 1);
-  plain.Execute(kInsert, batches);
-  MeasureMergeIntoEmpty(settings, changesets, batches);
-  MeasureMergeIntoFilled(settings, source, receiver, plain);
-  MeasureUpdates(settings, plain, source);
-  MeasureDisk(settings, changesets, batches);
+/// Both sides filled with so many machines.
+struct Filled {
+  Filled(const Settings& settings, size_t machines)
+      : source(settings, "filled-source"),
+        receiver(settings, "filled-receiver"),
+        plain(settings, "filled") {
+    const auto batches = MachineBatches(machines, 1'000);
+    receiver.Merge(source.Execute(kInsert, batches), 1);
+    plain.Execute(kInsert, batches);
+  }
+  PatinaSide source, receiver;
+  PlainSide plain;
+};
+
+/// The sender's side of a transfer to a node that has nothing.
+double ServeTransfer(PatinaSide& side, const Settings& settings) {
+  CHECK(side.store().Checkpoint().ok());
+  auto reader = storage::Reader::Open(side.path());
+  CHECK(reader.ok());
+  return RowsPerSecond(settings.many_rows, [&] {
+    CHECK((*reader)->BeginTransfer(settings.schema, crdt::VersionSet()).ok());
+    for (bool last = false; !last;) {
+      const auto chunk = (*reader)->NextTransferChunk();
+      CHECK(chunk.ok());
+      last = chunk->last;
+    }
+    (*reader)->EndTransfer();
+  });
+}
+
+/// A store dies with as much to be written behind as there may be: how long until it is open again.
+double Replay(PatinaSide& side, const Settings& settings) {
+  CHECK(side.store().Checkpoint().ok());
+  Rng random(4);
+  const size_t most = storage::StoreLimits().dirty_rows_max;
+  while (true) {
+    const uint64_t before = side.store().Stats().checkpoints;
+    storage::CommitEffects effects;
+    side.Execute(kUpdate, UpdateBatches(random, settings.many_rows, 200, 20, 3));
+    const storage::StoreStats stats = side.store().Stats();
+    CHECK_MSG(stats.checkpoints == before, "a checkpoint came before the last row");
+    if (stats.dirty_rows + 400 > most) break;
+  }
+  side.Crash();
+  return SecondsOf([&] { side.Open(); });
+}
+
+void MeasureMany(const Settings& settings) {
+  Filled filled(settings, settings.many_rows);
+  for (const size_t columns : {3, 1}) {
+    MeasureMergeOfUpdates(settings, settings.many_rows, 1'000, columns, filled.source,
+                          filled.receiver, filled.plain);
+  }
+  Figures serve, replay;
+  for (size_t i = 0; i < settings.pairs; ++i) {
+    serve.patina.push_back(ServeTransfer(filled.receiver, settings));
+    replay.patina.push_back(Replay(filled.receiver, settings));
+  }
+  serve.Print("serving " + Rows(settings.many_rows) + " by transfer, sender's side", "rows/s");
+  replay.Print(
+      "opening after a kill, a full checkpoint interval to replay, " + Rows(settings.many_rows),
+      "s");
+}
+
+void Run(const Settings& settings, const std::string& word) {
+  const auto wanted = [&](const char* group) { return word.empty() || word == group; };
+  if (wanted("insert")) MeasureInserts(settings);
+  if (wanted("merge")) {
+    for (const size_t per_batch : {1'000, 10'000}) MeasureMergeIntoEmpty(settings, per_batch);
+  }
+  if (wanted("merge") || wanted("update")) {
+    Filled filled(settings, settings.rows);
+    if (wanted("merge")) {
+      for (const size_t per_batch : {20, 1'000, 10'000}) {
+        for (const size_t columns : {3, 1}) {
+          MeasureMergeOfUpdates(settings, settings.rows, per_batch, columns, filled.source,
+                                filled.receiver, filled.plain);
+        }
+      }
+      MeasureDuplicates(settings, filled.source, filled.receiver, filled.plain);
+    }
+    if (wanted("update")) MeasureUpdates(settings, filled.plain, filled.source);
+  }
+  if (wanted("many")) MeasureMany(settings);
+  if (wanted("disk")) MeasureDisk(settings);
 }
 
 std::string ReadFile(const std::string& path) {
@@ -389,8 +298,8 @@ std::string ReadFile(const std::string& path) {
 }  // namespace patina::bench
 
 int main(int argc, char** argv) {
-  if (argc != 5) {
-    std::cerr << "usage: storage_bench SCHEMA.sql FOLDER ROWS PAIRS\n";
+  if (argc < 6 || argc > 7) {
+    std::cerr << "usage: storage_bench SCHEMA.sql FOLDER ROWS MANY_ROWS PAIRS [WORD]\n";
     return 2;
   }
   patina::SetLogLevel(patina::LogLevel::kWarning);  // every run declares its tables anew
@@ -404,7 +313,8 @@ int main(int argc, char** argv) {
   settings.schema = *std::move(schema);
   settings.folder = argv[2];
   settings.rows = std::stoul(argv[3]);
-  settings.pairs = std::stoul(argv[4]);
-  patina::bench::Run(settings);
+  settings.many_rows = std::stoul(argv[4]);
+  settings.pairs = std::stoul(argv[5]);
+  patina::bench::Run(settings, argc > 6 ? argv[6] : "");
   return 0;
 }
