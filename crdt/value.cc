@@ -212,11 +212,15 @@ std::string PackValues(const std::vector<Value>& values) { return Pack(values); 
 
 bool UnpackValues(std::string_view packed, size_t max_values, std::vector<ValueView>* values) {
   values->clear();
+  return AppendUnpacked(packed, max_values, values);
+}
+
+bool AppendUnpacked(std::string_view packed, size_t max_values, std::vector<ValueView>* values) {
   ByteReader in(packed);
   const uint64_t count = CanonicalVarint(in);
   // A value is at least one byte, so the reserve below is bounded by what was sent.
   if (!in.ok() || count > max_values || count > in.remaining()) return false;
-  values->reserve(static_cast<size_t>(count));
+  if (values->empty()) values->reserve(static_cast<size_t>(count));
   for (uint64_t i = 0; i < count; ++i) values->push_back(DecodeValue(in));
   return in.ok() && in.AtEnd();
 }

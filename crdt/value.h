@@ -87,6 +87,8 @@ std::string PackValues(const std::vector<ValueView>& values);
 std::string PackValues(const std::vector<Value>& values);
 /// False (and *values unspecified) when malformed or when there are more than max_values.
 bool UnpackValues(std::string_view packed, size_t max_values, std::vector<ValueView>* values);
+/// The same, behind what *values holds already; false leaves rubbish there.
+bool AppendUnpacked(std::string_view packed, size_t max_values, std::vector<ValueView>* values);
 /// Well-formed, and of exactly this many values? Allocates nothing.
 bool IsPackedValues(std::string_view packed, size_t count);
 

@@ -81,10 +81,9 @@ void Store::Impl::AddEffect(CommitEffects* effects, uint32_t table, uint64_t seq
   if (has_row) effect.after = tables[table]->FullRow(key, after);
 }
 
-void Store::Impl::AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before,
-                            uint64_t hash_after, bool alive_before, bool alive_after) {
-  table.digest.Subtract(key_hash, hash_before);
-  table.digest.Add(key_hash, hash_after);
+void Store::Impl::AddDigest(TableIo& table, uint64_t key_hash, uint64_t change, bool alive_before,
+                            bool alive_after) {
+  table.digest.Add(key_hash, change);
   if (alive_before) --table.digest.rows;
   if (alive_after) ++table.digest.rows;
   table.digest_dirty = true;

@@ -34,19 +34,27 @@ uint64_t RowHasher::HashExistence(uint64_t key_hash, const crdt::Stamp& stamp,
                      CombineHash(stamp.time.bits, ActorHash(stamp.actor, actors)));
 }
 
-uint64_t RowHasher::Hash(uint64_t key_hash, const crdt::RowClock& clock,
-                         std::string_view packed_values, const crdt::ActorTable& actors) {
-  if (!clock.alive()) return 0;
-  uint64_t sum =
-      clock.existence().IsNever() ? 0 : HashExistence(key_hash, clock.existence(), actors);
+uint64_t RowHasher::HashOfCells(uint64_t key_hash, const crdt::RowClock& clock,
+                                std::string_view packed_values, const crdt::ColumnMask& columns,
+                                const crdt::ActorTable& actors) {
+  uint64_t sum = 0;
   ByteReader in(packed_values);
   const uint64_t count = in.Varint();
   for (uint64_t i = 0; i < count && i < column_seeds_.size(); ++i) {
     const crdt::ValueView value = crdt::DecodeValue(in);
     const auto column = static_cast<crdt::ColumnIndex>(i);
-    if (clock.HasCell(column)) sum += HashCell(key_hash, column, value, clock.Cell(column), actors);
+    if (!columns.test(column) || !clock.HasCell(column)) continue;
+    sum += HashCell(key_hash, column, value, clock.Cell(column), actors);
   }
   return sum;
+}
+
+uint64_t RowHasher::Hash(uint64_t key_hash, const crdt::RowClock& clock,
+                         std::string_view packed_values, const crdt::ActorTable& actors) {
+  if (!clock.alive()) return 0;
+  const uint64_t existence =
+      clock.existence().IsNever() ? 0 : HashExistence(key_hash, clock.existence(), actors);
+  return existence + HashOfCells(key_hash, clock, packed_values, ~crdt::ColumnMask(), actors);
 }
 
 void TableDigestState::Reset() {

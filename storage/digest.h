@@ -26,6 +26,10 @@ class RowHasher {
 
   uint64_t Hash(uint64_t key_hash, const crdt::RowClock& clock, std::string_view packed_values,
                 const crdt::ActorTable& actors);
+  /// The stamped ones of the given cells alone, whether the row is alive or not.
+  uint64_t HashOfCells(uint64_t key_hash, const crdt::RowClock& clock,
+                       std::string_view packed_values, const crdt::ColumnMask& columns,
+                       const crdt::ActorTable& actors);
   /// One cell (or, with no value, the existence) alone.
   uint64_t HashCell(uint64_t key_hash, crdt::ColumnIndex column, const crdt::ValueView& value,
                     const crdt::Stamp& stamp, const crdt::ActorTable& actors);
@@ -47,7 +51,6 @@ struct TableDigestState {
 
   void Reset();
   void Add(uint64_t key_hash, uint64_t row_hash) { buckets[Bucket(key_hash)] += row_hash; }
-  void Subtract(uint64_t key_hash, uint64_t row_hash) { buckets[Bucket(key_hash)] -= row_hash; }
   static uint32_t Bucket(uint64_t key_hash);
   Digest128 Fold() const;
 };

@@ -393,7 +393,7 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
   row->present = net.has_row;
   row->rowid = net.new_rowid;
   const uint64_t hash_after = hasher.Hash(row->key_hash, row->clock, row->values, actors);
-  AddDigest(*net.table, row->key_hash, hash_before, hash_after, net.had_row, net.has_row);
+  AddDigest(*net.table, row->key_hash, hash_after - hash_before, net.had_row, net.has_row);
   cache.Resized(bytes_before, *row);
   ++stats.rows_written;
   return OkStatus();

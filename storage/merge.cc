@@ -14,52 +14,39 @@ constexpr size_t kSettledAtOnce = 500;  // one commit each, and the writer has o
 
 }  // namespace
 
-uint32_t Store::Impl::FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead,
-                                     Status* status) {
-  const auto next = static_cast<uint32_t>(batch->works.size());
-  auto [found, is_new] = batch->index.try_emplace(CombineHash(op.key_hash, op.table), next);
-  uint32_t* link = &found->second;
-  if (!is_new) {
-    while (*link != UINT32_MAX) {
-      MergeWork& work = batch->works[*link];
-      if (work.next.table == op.table && work.next.key == op.key) return *link;
-      link = &work.next_same_hash;
-    }
-    *link = next;
-  }
-  MergeWork& work = batch->works.emplace_back();
-  work.cached = cache.Find(op.table, op.key, op.key_hash);
-  if (work.cached != nullptr) {
+Status Store::Impl::LoadWork(MergeWork* work, MergeBatch* batch, bool join_dead) {
+  work->cached = cache.Find(work->table, work->key, work->key_hash);
+  if (work->cached != nullptr) {
     ++cache.hits;
-    work.next = *work.cached;
   } else {
     ++cache.misses;
-    Result<CachedRow> loaded = tables[op.table]->Load(op.key, op.key_hash, actors, join_dead);
-    if (!loaded.ok()) {
-      *status = loaded.error();
-      return next;
-    }
-    work.next = std::move(*loaded);
+    ASSIGN_OR_RETURN(CachedRow loaded,
+                     tables[work->table]->Load(work->key, work->key_hash, actors, join_dead));
+    work->cached = cache.Insert(std::move(loaded));
   }
-  work.present_before = work.next.present;
-  work.hash_before = hashers[op.table].Hash(op.key_hash, work.next.clock, work.next.values, actors);
-  work.values_before = work.next.values;
-  CHECK(crdt::UnpackValues(work.values_before, crdt::kMaxColumns, &work.values));
-  return next;
+  work->next = *work->cached;
+  work->first_cell = static_cast<uint32_t>(batch->cells.size());
+  CHECK(crdt::AppendUnpacked(work->cached->values, crdt::kMaxColumns, &batch->cells));
+  return OkStatus();
 }
 
 Status Store::Impl::LoadWorks(MergeBatch* batch, bool join_dead) {
-  batch->index.reserve(batch->ops.size());
-  Status status = OkStatus();
-  for (MergeOp& op : batch->ops) {
-    op.work = FindOrLoadWork(op, batch, join_dead, &status);
-    RETURN_IF_ERROR(status);
+  for (size_t i = 0; i < batch->work_count(); ++i) {
+    RETURN_IF_ERROR(LoadWork(&batch->work(i), batch, join_dead));
   }
   return OkStatus();
 }
 
+Status Store::Impl::MergeInMemory(MergeBatch* batch, bool join_dead) {
+  batch->FoldByRow();
+  RETURN_IF_ERROR(LoadWorks(batch, join_dead));
+  for (const MergeOp& op : batch->ops) MergeOpIntoWork(op, batch);
+  for (size_t i = 0; i < batch->work_count(); ++i) FinishWork(&batch->work(i), batch);
+  return OkStatus();
+}
+
 void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
-  MergeWork& work = batch->works[op.work];
+  MergeWork& work = batch->work_of(op);
   const crdt::ColumnIndex* columns = batch->columns.data() + op.first;
   const crdt::MergeEffect effect =
       work.next.clock.Merge({op.stamp, op.says, columns, op.count}, actors);
@@ -68,15 +55,17 @@ void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
     return;
   }
   work.changed = true;
+  work.touched |= effect.taken | effect.reset;
+  crdt::ValueView* cells = batch->cells.data() + work.first_cell;
   if (effect.reset.any()) {
     const Table& table = schema.tables[op.table];
     for (size_t i = 0; i < table.columns.size(); ++i) {
-      if (effect.reset.test(i)) work.values[i] = table.columns[i].default_value;
+      if (effect.reset.test(i)) cells[i] = table.columns[i].default_value;
     }
   }
   for (uint32_t i = 0; i < op.count; ++i) {
     if (effect.taken.test(columns[i])) {
-      work.values[columns[i]] = batch->values[op.first + i];
+      cells[columns[i]] = batch->values[op.first + i];
       // A default that the stored row is too short to hold must be stored once it is stamped:
       // capture takes the hook's NULL of a stamped cell for a NULL.
       if (tables[op.table]->HasLateDefault(columns[i])) work.stored.set(columns[i]);
@@ -86,26 +75,30 @@ void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
   }
 }
 
-void Store::Impl::FinishWork(MergeWork* work) {
+void Store::Impl::FinishWork(MergeWork* work, MergeBatch* batch) {
   if (!work->changed) return;
-  // Compare before packing: the old views look into values_before.
-  ByteReader before(work->values_before);
+  const std::span<const crdt::ValueView> cells = CellsOf(*work, *batch);
+  ByteReader before(work->cached->values);
   before.Varint();
-  for (size_t i = 0; i < work->values.size(); ++i) {
-    if (!(crdt::DecodeValue(before) == work->values[i])) work->written.set(i);
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const crdt::ValueView value = crdt::DecodeValue(before);
+    if (work->touched.test(i) && !(value == cells[i])) work->written.set(i);
   }
-  if (work->written.any()) {
-    std::string packed = crdt::PackValues(work->values);
-    work->next.values = std::move(packed);
-  }
+  if (work->written.none()) return;
+  work->next.values.clear();
+  ByteWriter out(&work->next.values);
+  out.Varint(cells.size());
+  for (const crdt::ValueView& value : cells) crdt::EncodeValue(value, out);
 }
 
-Status Store::Impl::WriteWork(MergeWork* work) {
+Status Store::Impl::WriteWork(MergeWork* work, const MergeBatch& batch) {
   if (!work->changed) return OkStatus();
-  TableIo& table = *tables[work->next.table];
+  TableIo& table = *tables[work->table];
   const bool alive = work->next.clock.alive();
-  if (work->present_before && alive) return table.Update(work->next, work->written | work->stored);
-  if (work->present_before) {
+  if (work->cached->present && alive) {
+    return table.Update(work->next, work->written | work->stored, CellsOf(*work, batch));
+  }
+  if (work->cached->present) {
     RETURN_IF_ERROR(table.Delete(work->next));
     work->next.present = false;
     work->next.rowid = 0;
@@ -119,20 +112,15 @@ Status Store::Impl::WriteWork(MergeWork* work) {
     return status;
   }
   if (!alive) return OkStatus();
-  RETURN_IF_ERROR(table.Insert(&work->next));
+  RETURN_IF_ERROR(table.Insert(&work->next, CellsOf(*work, batch)));
   work->next.present = true;
   return OkStatus();
 }
 
 Status Store::Impl::WriteBatch(MergeBatch* batch) {
-  std::vector<MergeWork*> order;
-  order.reserve(batch->works.size());
-  for (MergeWork& work : batch->works) order.push_back(&work);
-  std::sort(order.begin(), order.end(), [](const MergeWork* a, const MergeWork* b) {
-    return a->next.table != b->next.table ? a->next.table < b->next.table
-                                          : a->next.key < b->next.key;
-  });
-  for (MergeWork* work : order) RETURN_IF_ERROR(WriteWork(work));
+  for (size_t i = 0; i < batch->work_count(); ++i) {
+    RETURN_IF_ERROR(WriteWork(&batch->work(i), *batch));
+  }
   return OkStatus();
 }
 
@@ -145,7 +133,7 @@ Result<std::string> Store::Impl::EffectOf(const MergeBatch& batch, uint32_t chan
       std::lower_bound(batch.ops.begin(), batch.ops.end(), changeset,
                        [](const MergeOp& a, uint32_t position) { return a.changeset < position; });
   for (; op != batch.ops.end() && op->changeset == changeset; ++op) {
-    const crdt::RowClock& clock = batch.works[op->work].next.clock;
+    const crdt::RowClock& clock = batch.work_of(*op).next.clock;
     if (op->says != crdt::Says::kNothing) effect.Add(clock.existence() == op->stamp);
     for (uint32_t i = 0; i < op->count; ++i)
       effect.Add(clock.Cell(batch.columns[op->first + i]) == op->stamp);
@@ -186,39 +174,42 @@ Status Store::Impl::LogMerged(const MergeBatch& batch, std::span<const SharedByt
   return SaveActors();
 }
 
-void Store::Impl::AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effects) {
-  if (!work->changed) {
-    if (work->cached == nullptr) cache.Insert(std::move(work->next));
-    return;
+uint64_t Store::Impl::DigestChange(const MergeWork& work) {
+  RowHasher& hasher = hashers[work.table];
+  const CachedRow &before = *work.cached, &after = work.next;
+  if (!before.clock.alive() && !after.clock.alive()) return 0;
+  if (before.clock.alive() != after.clock.alive() ||
+      !(before.clock.existence() == after.clock.existence())) {
+    return hasher.Hash(work.key_hash, after.clock, after.values, actors) -
+           hasher.Hash(work.key_hash, before.clock, before.values, actors);
   }
-  TableIo& table = *tables[work->next.table];
+  return hasher.HashOfCells(work.key_hash, after.clock, after.values, work.touched, actors) -
+         hasher.HashOfCells(work.key_hash, before.clock, before.values, work.touched, actors);
+}
+
+void Store::Impl::AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effects) {
+  if (!work->changed) return;
+  CachedRow& row = *work->cached;
+  TableIo& table = *tables[work->table];
   if (work->tombstone_is_new) ++table.tombstones;
   const bool alive = work->next.present;
-  const uint64_t hash_after = hashers[work->next.table].Hash(work->next.key_hash, work->next.clock,
-                                                             work->next.values, actors);
-  AddDigest(table, work->next.key_hash, work->hash_before, hash_after, work->present_before, alive);
-  if (work->written.any() || alive != work->present_before) {
-    NoteTable(effects, work->next.table);
-    AddEffect(effects, work->next.table, seq, work->next.key, work->next.key_hash,
-              work->present_before, work->values_before, alive, work->next.values);
+  AddDigest(table, work->key_hash, DigestChange(*work), row.present, alive);
+  if (work->written.any() || alive != row.present) {
+    NoteTable(effects, work->table);
+    AddEffect(effects, work->table, seq, row.key, work->key_hash, row.present, row.values, alive,
+              work->next.values);
   }
-  CachedRow* row = work->cached;
-  if (row == nullptr) {
-    row = cache.Insert(std::move(work->next));
-  } else {
-    const size_t bytes_before = RowCache::BytesOf(*row);
-    work->next.dirty = row->dirty;
-    *row = std::move(work->next);
-    cache.Resized(bytes_before, *row);
-  }
-  cache.MarkDirty(row);
+  const size_t bytes_before = RowCache::BytesOf(row);
+  work->next.dirty = row.dirty;
+  std::swap(row, work->next);  // both keep their memory
+  cache.Resized(bytes_before, row);
+  cache.MarkDirty(&row);
   ++stats.rows_merged;
 }
 
 void Store::Impl::SetCheckConstraints(bool on, const MergeBatch& batch) {
-  const bool any = std::any_of(batch.works.begin(), batch.works.end(), [&](const MergeWork& work) {
-    return tables[work.next.table]->has_check();
-  });
+  const bool any = std::any_of(batch.ops.begin(), batch.ops.end(),
+                               [&](const MergeOp& op) { return tables[op.table]->has_check(); });
   if (any)
     (void)db->Exec(on ? "PRAGMA ignore_check_constraints = 0"
                       : "PRAGMA ignore_check_constraints = 1");
@@ -245,7 +236,9 @@ void Store::Impl::NoteMerged(MergeBatch* batch, bool settling,
     }
     if (outcome.state == MergeState::kParked && !settling) received.Add(outcome.id);
   }
-  for (MergeWork& work : batch->works) AdoptWork(&work, last_seq, effects);
+  for (size_t i = 0; i < batch->work_count(); ++i) {
+    AdoptWork(&batch->work(i), last_seq, effects);
+  }
   effects->last_seq = last_seq;
   cache.EvictIfNeeded();
 }
@@ -265,7 +258,9 @@ Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> 
   }
   SetCheckConstraints(false, *batch);
   auto write = [&]() -> Status {
+    // The loads too: outside of a transaction each would lock and unlock the file.
     RETURN_IF_ERROR(begin.Run());
+    RETURN_IF_ERROR(MergeInMemory(batch, false));
     RETURN_IF_ERROR(WriteBatch(batch));
     RETURN_IF_ERROR(LogMerged(*batch, changesets, *outcomes, headers));
     return Commit("merging");
@@ -290,16 +285,10 @@ Status Store::Impl::MergeOnce(std::span<const SharedBytes> changesets, bool sett
                               std::vector<MergeOutcome>* outcomes, CommitEffects* effects) {
   outcomes->assign(changesets.size(), MergeOutcome());
   std::vector<crdt::ChangesetHeader> headers(changesets.size());
-  MergeBatch batch;
+  merge_batch.Clear();
   const crdt::ActorIndex known_actors = actors.size();
-  auto merge = [&]() -> Status {
-    Triage(changesets, settling, &batch, outcomes, &headers);
-    RETURN_IF_ERROR(LoadWorks(&batch, false));
-    for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
-    for (MergeWork& work : batch.works) FinishWork(&work);
-    return CommitBatch(&batch, changesets, settling, outcomes, headers, effects);
-  };
-  Status status = merge();
+  Triage(changesets, settling, &merge_batch, outcomes, &headers);
+  Status status = CommitBatch(&merge_batch, changesets, settling, outcomes, headers, effects);
   if (!status.ok()) actors.Truncate(known_actors);
   return status;
 }

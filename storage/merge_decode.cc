@@ -129,7 +129,7 @@ Result<std::string> Store::Impl::EffectOfDiscarding(const MergeBatch& batch, uin
           table != nullptr &&
           (says || std::any_of(row.positions.begin(), row.positions.end(),
                                [&](auto position) { return local[position] != kDiscarded; }));
-      const crdt::RowClock* clock = has_op ? &batch.works[op->work].next.clock : nullptr;
+      const crdt::RowClock* clock = has_op ? &batch.work_of(*op).next.clock : nullptr;
       if (says) effect.Add(has_op && clock->existence() == op->stamp);
       for (const crdt::ColumnIndex position : row.positions) {
         effect.Add(local[position] != kDiscarded && clock->Cell(local[position]) == op->stamp);

@@ -212,19 +212,15 @@ Status Store::Impl::ReplayChangeset(std::string_view bytes) {
   std::string park_reason;
   crdt::ChangesetHeader header;
   RETURN_IF_ERROR(Decode(bytes, 0, &batch, &park_reason, &header));
-  RETURN_IF_ERROR(LoadWorks(&batch, true));
-  for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
-  for (MergeWork& work : batch.works) {
-    FinishWork(&work);
+  RETURN_IF_ERROR(MergeInMemory(&batch, true));
+  for (size_t i = 0; i < batch.work_count(); ++i) {
+    MergeWork& work = batch.work(i);
     // The user's tables are newer than this entry: presence is theirs.
     CachedRow* row = work.cached;
-    if (row == nullptr) {
-      row = cache.Insert(std::move(work.next));
-    } else {
-      const size_t before = RowCache::BytesOf(*row);
-      *row = std::move(work.next);
-      cache.Resized(before, *row);
-    }
+    const size_t before = RowCache::BytesOf(*row);
+    work.next.dirty = row->dirty;
+    std::swap(*row, work.next);
+    cache.Resized(before, *row);
     cache.MarkDirty(row);
     tables[row->table]->digest_dirty = true;
   }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -15,48 +16,12 @@
 #include "storage/db.h"
 #include "storage/digest.h"
 #include "storage/log.h"
+#include "storage/merge_batch.h"
 #include "storage/row_cache.h"
 #include "storage/store.h"
 #include "storage/table_io.h"
 
 namespace patina::storage {
-
-/// A row's word in a changeset or transfer, decoded and understood: positions are this node's
-/// columns.
-struct MergeOp {
-  uint32_t table = 0;
-  uint32_t changeset = 0;  // position in the batch
-  crdt::Says says = crdt::Says::kNothing;
-  crdt::Stamp stamp;
-  std::string_view key;
-  uint64_t key_hash = 0;
-  uint32_t first = 0, count = 0;  // in MergeBatch::columns and values
-  uint32_t work = 0;
-};
-
-/// One row as a batch changes it: loaded once, merged in memory, written once.
-struct MergeWork {
-  CachedRow* cached = nullptr;  // as it is in the cache; null: it was loaded
-  CachedRow next;
-  std::string values_before;
-  bool present_before = false;
-  uint64_t hash_before = 0;
-  crdt::ColumnMask written;  // cells that may differ
-  crdt::ColumnMask stored;   // cells to store although the value is the same, see MergeOpIntoWork
-  bool changed = false;
-  bool tombstone_is_new = false;  // written through, see WriteWork
-  uint32_t next_same_hash = UINT32_MAX;
-  std::vector<crdt::ValueView> values;  // of next while merging
-};
-
-struct MergeBatch {
-  std::vector<MergeOp> ops;
-  std::vector<crdt::ColumnIndex> columns;
-  std::vector<crdt::ValueView> values;
-  std::deque<MergeWork> works;
-  std::unordered_map<uint64_t, uint32_t> index;  // mixed hash -> first work with it
-  std::vector<uint32_t> discarding;  // changesets with words for dropped columns or tables; sorted
-};
 
 /// A clock row or tombstone on its way to losing a column's cell.
 struct ErasedRow {
@@ -181,10 +146,18 @@ class Store::Impl {
                      std::string* park_reason);
   Result<TableIo*> Understand(const crdt::TableChange& change,
                               std::vector<crdt::ColumnIndex>* local, std::string* park_reason);
+  Status LoadWork(MergeWork* work, MergeBatch* batch, bool join_dead);
   Status LoadWorks(MergeBatch* batch, bool join_dead);
+  /// Folds, loads and merges in memory: afterwards every work's `next` is the row as it is to be.
+  Status MergeInMemory(MergeBatch* batch, bool join_dead);
   void MergeOpIntoWork(const MergeOp& op, MergeBatch* batch);
-  void FinishWork(MergeWork* work);
-  Status WriteWork(MergeWork* work);
+  void FinishWork(MergeWork* work, MergeBatch* batch);
+  std::span<const crdt::ValueView> CellsOf(const MergeWork& work, const MergeBatch& batch) const {
+    return {batch.cells.data() + work.first_cell, schema.tables[work.table].columns.size()};
+  }
+  /// What the row's share of its bucket grows by.
+  uint64_t DigestChange(const MergeWork& work);
+  Status WriteWork(MergeWork* work, const MergeBatch& batch);
   void AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effects);
   Status MergeOnce(std::span<const SharedBytes> changesets, bool settling,
                    std::vector<MergeOutcome>* outcomes, CommitEffects* effects);
@@ -201,7 +174,6 @@ class Store::Impl {
                      const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects);
   void NoteMerged(MergeBatch* batch, bool settling, const std::vector<MergeOutcome>& outcomes,
                   const std::vector<crdt::ChangesetHeader>& headers, CommitEffects* effects);
-  uint32_t FindOrLoadWork(const MergeOp& op, MergeBatch* batch, bool join_dead, Status* status);
   Result<std::string> EffectOf(const MergeBatch& batch, uint32_t changeset, std::string_view bytes);
   Result<std::string> EffectOfDiscarding(const MergeBatch& batch, uint32_t changeset,
                                          std::string_view bytes);
@@ -227,8 +199,8 @@ class Store::Impl {
                  std::string_view after);
   void NoteTable(CommitEffects* effects, uint32_t table);
   void BeginEffects(CommitEffects* effects);
-  void AddDigest(TableIo& table, uint64_t key_hash, uint64_t hash_before, uint64_t hash_after,
-                 bool alive_before, bool alive_after);
+  void AddDigest(TableIo& table, uint64_t key_hash, uint64_t change, bool alive_before,
+                 bool alive_after);
   TableIo* FindTable(std::string_view name);
   Status SaveState(std::string_view name, const crdt::ValueView& value);
   Status WriteDirtyRows();
@@ -265,6 +237,7 @@ class Store::Impl {
   crdt::ActorTable actors;
   std::unordered_map<ActorId, std::string> node_names;
   crdt::HybridClock hlc;
+  MergeBatch merge_batch;  // of MergeOnce
   crdt::VersionSet received, applied;
   std::unordered_map<ChangeId, Parked> parked;
   uint64_t parked_bytes = 0;

@@ -273,16 +273,14 @@ Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
   return true;
 }
 
-Status TableIo::Insert(CachedRow* row) {
+Status TableIo::Insert(CachedRow* row, std::span<const ValueView> values) {
   RETURN_IF_ERROR(Prepare(&insert_, [&] {
     return "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
            ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")";
   }));
   BindKey(insert_, 1, row->key);
-  CHECK(crdt::UnpackValues(row->values, crdt::kMaxColumns, &scratch_));
   const int first = static_cast<int>(table_->key.size()) + 1;
-  for (size_t i = 0; i < scratch_.size(); ++i)
-    insert_.Bind(first + static_cast<int>(i), scratch_[i]);
+  for (size_t i = 0; i < values.size(); ++i) insert_.Bind(first + static_cast<int>(i), values[i]);
   RETURN_IF_ERROR(insert_.Run());
   row->rowid = table_->without_rowid ? 0 : sqlite3_last_insert_rowid(db_->get());
   return OkStatus();
@@ -305,14 +303,14 @@ Result<Stmt*> TableIo::UpdateShape(const ColumnMask& columns, size_t count) {
   return &statement;
 }
 
-Status TableIo::Update(const CachedRow& row, const ColumnMask& columns) {
+Status TableIo::Update(const CachedRow& row, const ColumnMask& columns,
+                       std::span<const ValueView> values) {
   const size_t count = columns.count();
   if (count == 0) return OkStatus();
   ASSIGN_OR_RETURN(Stmt * statement, UpdateShape(columns, count));
-  CHECK(crdt::UnpackValues(row.values, crdt::kMaxColumns, &scratch_));
   int parameter = 1;
   for (size_t i = 0; i < table_->columns.size(); ++i) {
-    if (columns.test(i)) statement->Bind(parameter++, scratch_[i]);
+    if (columns.test(i)) statement->Bind(parameter++, values[i]);
   }
   if (table_->without_rowid) {
     BindKey(*statement, parameter, row.key);

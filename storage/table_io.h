@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -42,8 +43,9 @@ class TableIo {
   Result<bool> ReadRowByKey(std::string_view key, std::string* values);
 
   // The user's row. Values are views of all non-key columns, in order. SQLite's error code is kept.
-  Status Insert(CachedRow* row);
-  Status Update(const CachedRow& row, const crdt::ColumnMask& columns);
+  Status Insert(CachedRow* row, std::span<const crdt::ValueView> values);
+  Status Update(const CachedRow& row, const crdt::ColumnMask& columns,
+                std::span<const crdt::ValueView> values);
   Status Delete(const CachedRow& row);
 
   // Written behind.

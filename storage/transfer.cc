@@ -86,17 +86,16 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
 Status Store::Impl::WriteTransferred(MergeBatch* batch) {
   RETURN_IF_ERROR(WriteBatch(batch));
   // First what goes: a rowid may have been given to another row.
-  for (const MergeWork& work : batch->works) {
+  for (size_t i = 0; i < batch->work_count(); ++i) {
+    const MergeWork& work = batch->work(i);
     if (work.changed && !work.next.present)
-      RETURN_IF_ERROR(tables[work.next.table]->DeleteClock(work.next));
+      RETURN_IF_ERROR(tables[work.table]->DeleteClock(work.next));
   }
-  for (MergeWork& work : batch->works) {
+  for (size_t i = 0; i < batch->work_count(); ++i) {
+    MergeWork& work = batch->work(i);
     if (!work.changed) continue;
-    TableIo& table = *tables[work.next.table];
-    const uint64_t hash_after = hashers[work.next.table].Hash(work.next.key_hash, work.next.clock,
-                                                              work.next.values, actors);
-    AddDigest(table, work.next.key_hash, work.hash_before, hash_after, work.present_before,
-              work.next.present);
+    TableIo& table = *tables[work.table];
+    AddDigest(table, work.key_hash, DigestChange(work), work.cached->present, work.next.present);
     if (work.next.present && work.next.dead_in_file) {
       RETURN_IF_ERROR(table.DeleteDead(work.next));
       --table.tombstones;
@@ -140,10 +139,10 @@ Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* d
     }
   }
   if (!in.ok()) return Malformed();
-  RETURN_IF_ERROR(LoadWorks(&batch, true));
-  for (const MergeOp& op : batch.ops) MergeOpIntoWork(op, &batch);
-  for (MergeWork& work : batch.works) FinishWork(&work);
-  return WriteTransferred(&batch);
+  RETURN_IF_ERROR(MergeInMemory(&batch, true));
+  RETURN_IF_ERROR(WriteTransferred(&batch));
+  cache.Clear();  // what was loaded is as it was before
+  return OkStatus();
 }
 
 Status Store::Impl::MergeStaged(uint64_t transfer, TransferDecode* decode) {
@@ -215,6 +214,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   Status status = merge();
   if (!status.ok()) {
     RollBack();
+    cache.Clear();
     actors.Truncate(known_actors);
     for (size_t i = 0; i < tables.size(); ++i) {
       tables[i]->digest = digests_before[i];
