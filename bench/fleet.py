@@ -115,12 +115,26 @@ class Fleet:
             agent.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, name):
+    def spawn(self, name):
+        """One more agent, not started yet."""
         seed = self.agents[0].gossip if self.agents else None
         agent = Agent(self.binary, self.folder, name, name.split("-")[0], self.schema, seed)
         self.agents.append(agent)
-        agent.start().wait_ready()
         return agent
+
+    def add(self, name):
+        return self.spawn(name).start().wait_ready()
+
+    def wait_answer(self, agent):
+        """Until it answers a query."""
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
+            done = subprocess.run([self.binary, "query", "SELECT 1", "--api", agent.api],
+                                  capture_output=True, check=False)
+            if done.returncode == 0:
+                return
+            time.sleep(0.01)
+        raise SystemExit(f"{agent.name} does not answer:\n{agent.log.read_text()[-2000:]}")
 
     def wait_members(self, count):
         deadline = time.monotonic() + START_DEADLINE_S

@@ -34,11 +34,11 @@ struct StoreLimits {
   size_t statement_bytes_max = 1u << 20;
   size_t statements_max = 10'000;  // in one transaction
   crdt::ChangesetLimits changeset;
-  size_t dirty_rows_max = 32'000;  // then a checkpoint is due
+  size_t dirty_rows_max = 64'000;  // then a checkpoint is due
   uint64_t log_tail_max = 64'000;  // log entries since the last checkpoint: then, too
   Duration checkpoint_interval = std::chrono::seconds(10);
-  size_t row_cache_bytes = 8u << 20;  // hot rows with their clocks
-  int64_t page_cache_kib = 12 * 1024;
+  size_t row_cache_bytes = 48u << 20;  // hot rows with their clocks
+  int64_t page_cache_kib = 64 * 1024;
   int64_t max_clock_skew_ms = 500;
   size_t parked_bytes_max = 64u << 20;
   size_t parked_changesets_max = 100'000;

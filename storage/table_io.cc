@@ -126,7 +126,12 @@ Status TableIo::ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTab
   ASSIGN_OR_RETURN(const bool found, read_clock_.Step());
   if (!found) return OkStatus();
   row->clock_rowid = table_->without_rowid ? 1 : rowid;
-  ByteReader in(read_clock_.ColumnBytes(0));
+  return DecodeClock(read_clock_.ColumnBytes(0), actors, row);
+}
+
+Status TableIo::DecodeClock(std::string_view bytes, const crdt::ActorTable& actors,
+                            CachedRow* row) const {
+  ByteReader in(bytes);
   const uint32_t hash = in.U32();
   // Another row's: left behind by a crash, or rowids were renumbered by a foreign VACUUM.
   if (!in.ok() || hash != ShortHash(row->key_hash)) return OkStatus();
@@ -178,9 +183,21 @@ Status TableIo::LoadClock(CachedRow* row, bool had_row, int64_t old_rowid,
 
 Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
                                 const crdt::ActorTable& actors, bool join_dead) {
+  // With the clock's row in one statement. Names of the user's columns may be those of ours.
   RETURN_IF_ERROR(Prepare(&load_, [&] {
-    return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) + ColumnList() +
-           " FROM " + QuoteName(table_->name) + KeyWhere(1);
+    std::string columns, where;
+    for (const Column& column : table_->columns) columns += ", data." + QuoteName(column.name);
+    for (size_t i = 0; i < table_->key.size(); ++i) {
+      where += StrCat(i == 0 ? " WHERE data." : " AND data.", QuoteName(table_->key[i].name),
+                      " = ?", i + 1);
+    }
+    const std::string rowid = "data." + rowid_name_;
+    return StrCat("SELECT ", table_->without_rowid ? "1" : rowid, ", stamps.clock", columns,
+                  " FROM ", QuoteName(table_->name), " AS data LEFT JOIN ", clock_table(),
+                  " AS stamps ON ",
+                  table_->without_rowid ? StrCat("stamps.key = ?", table_->key.size() + 1)
+                                        : "stamps.id = " + rowid,
+                  where);
   }));
   CachedRow row;
   row.table = number_;
@@ -189,19 +206,27 @@ Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
   {
     StmtScope scope(load_);
     BindKey(load_, 1, row.key);
+    if (table_->without_rowid) load_.BindBlob(static_cast<int>(table_->key.size()) + 1, row.key);
     ASSIGN_OR_RETURN(row.present, load_.Step());
     if (row.present) {
-      row.rowid = load_.ColumnInt(0);
+      const int64_t rowid = load_.ColumnInt(0);
+      if (!table_->without_rowid) row.rowid = rowid;
+      if (!load_.Column(1).IsNull()) {
+        row.clock_rowid = rowid;
+        RETURN_IF_ERROR(DecodeClock(load_.ColumnBytes(1), actors, &row));
+      }
       ByteWriter out(&row.values);
       out.Varint(table_->columns.size());
       for (size_t i = 0; i < table_->columns.size(); ++i) {
-        crdt::EncodeValue(load_.Column(static_cast<int>(i) + 1), out);
+        crdt::EncodeValue(load_.Column(static_cast<int>(i) + 2), out);
       }
     } else {
       row.values = default_values_;
     }
   }
-  RETURN_IF_ERROR(LoadClock(&row, row.present, row.rowid, actors, join_dead));
+  if ((!row.present || join_dead) && tombstones > 0) {
+    RETURN_IF_ERROR(ReadDead(&row, actors, row.present));
+  }
   return row;
 }
 
@@ -256,19 +281,18 @@ Status TableIo::RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actor
 }
 
 Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
-  RETURN_IF_ERROR(Prepare(&load_, [&] {
-    return "SELECT " + (table_->without_rowid ? std::string("0") : rowid_name_) + ColumnList() +
-           " FROM " + QuoteName(table_->name) + KeyWhere(1);
+  RETURN_IF_ERROR(Prepare(&read_keyed_, [&] {
+    return "SELECT 0" + ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1);
   }));
-  StmtScope scope(load_);
-  BindKey(load_, 1, key);
-  ASSIGN_OR_RETURN(const bool found, load_.Step());
+  StmtScope scope(read_keyed_);
+  BindKey(read_keyed_, 1, key);
+  ASSIGN_OR_RETURN(const bool found, read_keyed_.Step());
   if (!found) return false;
   values->clear();
   ByteWriter out(values);
   out.Varint(table_->columns.size());
   for (size_t i = 0; i < table_->columns.size(); ++i) {
-    crdt::EncodeValue(load_.Column(static_cast<int>(i) + 1), out);
+    crdt::EncodeValue(read_keyed_.Column(static_cast<int>(i) + 1), out);
   }
   return true;
 }

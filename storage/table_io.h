@@ -89,6 +89,7 @@ class TableIo {
   Result<Stmt*> UpdateShape(const crdt::ColumnMask& columns, size_t count);
   void BindKey(Stmt& statement, int first, std::string_view key);
   Status ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors);
+  Status DecodeClock(std::string_view bytes, const crdt::ActorTable& actors, CachedRow* row) const;
   Status ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool join);
 
   Db* db_;
@@ -97,8 +98,8 @@ class TableIo {
   std::string rowid_name_, default_values_;
   bool has_check_ = false;
   crdt::ColumnMask late_default_;
-  Stmt load_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_, delete_clock_,
-      write_dead_, delete_dead_;
+  Stmt load_, read_keyed_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_,
+      delete_clock_, write_dead_, delete_dead_;
   std::unordered_map<crdt::ColumnMask, Stmt> updates_;  // by the columns written
   std::vector<crdt::ValueView> scratch_;
 };

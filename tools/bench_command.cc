@@ -18,7 +18,7 @@ void AddAgents(CLI::App* command, std::vector<std::string>& agents) {
 
 void AddLoad(CLI::App& bench, CommandContext& context) {
   auto options = std::make_shared<LoadOptions>();
-  CLI::App* command = bench.add_subcommand("load", "one-row transactions, one call each");
+  CLI::App* command = bench.add_subcommand("load", "one-row transactions, each after the answer to the last");
   AddAgents(command, options->agents);
   command->add_option("--clients", options->clients, "calls on the way")
       ->check(CLI::Range(1, 10'000))
@@ -26,6 +26,7 @@ void AddLoad(CLI::App& bench, CommandContext& context) {
   command->add_option("--connections", options->connections, "0: one per client")
       ->capture_default_str();
   command->add_option("--seconds", options->seconds)->capture_default_str();
+  command->add_flag("--stream", options->stream, "one stream per client, not a call each");
   command->add_flag("--update", options->update, "UPDATE rows that exist instead of INSERT");
   command->add_option("--keys", options->keys, "rows to update")->capture_default_str();
   command->callback([options, &context] { RunLoad(*options, context); });

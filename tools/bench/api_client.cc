@@ -5,6 +5,7 @@
 #include <grpcpp/completion_queue.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <grpcpp/support/async_stream.h>
 #include <grpcpp/support/async_unary_call.h>
 #include <grpcpp/support/channel_arguments.h>
 
@@ -102,6 +103,127 @@ Status ApiClient::GetStatus(v1::StatusResponse* response, Duration deadline) {
   return FromGrpc(impl_->admin->Status(&call, v1::StatusRequest(), response));
 }
 
+namespace {
+
+/// One client: asks, and is told by the completion queue when the answer is there.
+class Loop {
+ public:
+  Loop(ApiClient& client, ExecuteLoops::RunNext run_next, ExecuteLoops::OnAnswer on_answer)
+      : token_(client.token()),
+        stub_(v1::State::NewStub(client.channel())),
+        run_next_(std::move(run_next)),
+        on_answer_(std::move(on_answer)) {}
+  virtual ~Loop() = default;
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  /// The first request; false if there is none.
+  virtual bool Start(grpc::CompletionQueue& queue) = 0;
+  /// Something of this loop's is done; false at its end.
+  virtual bool Done(grpc::CompletionQueue& queue, bool ok) = 0;
+
+ protected:
+  bool Next() {
+    request_.Clear();
+    return run_next_(&request_);
+  }
+  void Answer(const Status& status) { on_answer_(status, clock_.Now() - sent_); }
+
+  const SystemClock clock_{};
+  const std::string token_;
+  const std::unique_ptr<v1::State::Stub> stub_;
+  v1::ExecuteRequest request_;
+  grpc::Status status_;
+  Instant sent_;
+
+ private:
+  const ExecuteLoops::RunNext run_next_;
+  const ExecuteLoops::OnAnswer on_answer_;
+};
+
+class UnaryLoop final : public Loop {
+ public:
+  using Loop::Loop;
+
+  bool Start(grpc::CompletionQueue& queue) override {
+    if (!Next()) return false;
+    answer_.reset();  // before its context
+    call_.emplace();
+    Prepare(token_, kCallDeadline, *call_);
+    sent_ = clock_.Now();
+    answer_ = stub_->AsyncExecute(&*call_, request_, &queue);
+    answer_->Finish(&response_, &status_, this);
+    return true;
+  }
+  bool Done(grpc::CompletionQueue& queue, bool) override {
+    Answer(FromGrpc(status_));
+    return Start(queue);
+  }
+
+ private:
+  std::optional<grpc::ClientContext> call_;
+  std::unique_ptr<grpc::ClientAsyncResponseReader<v1::ExecuteResponse>> answer_;
+  v1::ExecuteResponse response_;
+};
+
+/// Its steps, each done when the queue says so: open, then write and read in turn, then the end.
+class StreamLoop final : public Loop {
+ public:
+  using Loop::Loop;
+
+  bool Start(grpc::CompletionQueue& queue) override {
+    Prepare(token_, kStreamDeadline, call_);
+    stream_ = stub_->AsyncExecuteStream(&call_, &queue, this);
+    return true;
+  }
+  bool Done(grpc::CompletionQueue&, bool ok) override {
+    switch (step_) {
+      case Step::kOpen:
+        break;
+      case Step::kWrite:
+        if (!ok) return Finish();
+        step_ = Step::kRead;
+        stream_->Read(&response_, this);
+        return true;
+      case Step::kRead:
+        if (!ok) return Finish();
+        if (response_.has_failed()) {
+          Answer(Error{static_cast<Errc>(response_.failed().code()), response_.failed().message()});
+        } else {
+          Answer(OkStatus());
+        }
+        break;
+      case Step::kFinish:
+        if (!status_.ok()) Answer(FromGrpc(status_));
+        return false;
+    }
+    if (!ok || !Next()) return Finish();
+    step_ = Step::kWrite;
+    sent_ = clock_.Now();
+    stream_->Write(request_, this);
+    return true;
+  }
+
+ private:
+  static constexpr Duration kStreamDeadline = std::chrono::hours(1);
+  enum class Step { kOpen, kWrite, kRead, kFinish };
+
+  bool Finish() {
+    if (step_ != Step::kFinish) call_.TryCancel();
+    step_ = Step::kFinish;
+    stream_->Finish(&status_, this);
+    return true;
+  }
+
+  grpc::ClientContext call_;
+  std::unique_ptr<grpc::ClientAsyncReaderWriter<v1::ExecuteRequest, v1::ExecuteStreamResponse>>
+      stream_;
+  v1::ExecuteStreamResponse response_;
+  Step step_ = Step::kOpen;
+};
+
+}  // namespace
+
 class ExecuteLoops::Impl {
  public:
   ~Impl() {
@@ -110,63 +232,31 @@ class ExecuteLoops::Impl {
     for (bool ok = false; queue_.Next(&tag, &ok);) continue;
   }
 
-  void Add(ApiClient& client, RunNext run_next, OnAnswer on_answer) {
-    auto loop = std::make_unique<Loop>();
-    loop->token = client.token();
-    loop->stub = v1::State::NewStub(client.channel());
-    loop->run_next = std::move(run_next);
-    loop->on_answer = std::move(on_answer);
-    loops_.push_back(std::move(loop));
-  }
+  void Add(std::unique_ptr<Loop> loop) { loops_.push_back(std::move(loop)); }
 
   void Run() {
-    for (const auto& loop : loops_) Send(*loop);
+    size_t running = 0;
+    for (const auto& loop : loops_) running += loop->Start(queue_) ? 1 : 0;
     void* tag = nullptr;
     bool ok = false;
-    while (running_ > 0 && queue_.Next(&tag, &ok)) {
-      auto& loop = *static_cast<Loop*>(tag);
-      --running_;
-      loop.on_answer(FromGrpc(loop.status), clock_.Now() - loop.sent);
-      Send(loop);
+    while (running > 0 && queue_.Next(&tag, &ok)) {
+      if (!static_cast<Loop*>(tag)->Done(queue_, ok)) --running;
     }
   }
 
  private:
-  struct Loop {
-    std::string token;
-    std::unique_ptr<v1::State::Stub> stub;
-    RunNext run_next;
-    OnAnswer on_answer;
-    std::optional<grpc::ClientContext> call;
-    std::unique_ptr<grpc::ClientAsyncResponseReader<v1::ExecuteResponse>> answer;
-    v1::ExecuteRequest request;
-    v1::ExecuteResponse response;
-    grpc::Status status;
-    Instant sent;
-  };
-
-  void Send(Loop& loop) {
-    loop.request.Clear();
-    if (!loop.run_next(&loop.request)) return;
-    ++running_;
-    loop.answer.reset();  // before its context
-    loop.call.emplace();
-    Prepare(loop.token, kCallDeadline, *loop.call);
-    loop.sent = clock_.Now();
-    loop.answer = loop.stub->AsyncExecute(&*loop.call, loop.request, &queue_);
-    loop.answer->Finish(&loop.response, &loop.status, &loop);
-  }
-
-  const SystemClock clock_{};
   grpc::CompletionQueue queue_;
   std::vector<std::unique_ptr<Loop>> loops_;
-  size_t running_ = 0;
 };
 
 ExecuteLoops::ExecuteLoops() : impl_(std::make_unique<Impl>()) {}
 ExecuteLoops::~ExecuteLoops() = default;
-void ExecuteLoops::Add(ApiClient& client, RunNext run_next, OnAnswer on_answer) {
-  impl_->Add(client, std::move(run_next), std::move(on_answer));
+void ExecuteLoops::Add(ApiClient& client, Calls calls, RunNext run_next, OnAnswer on_answer) {
+  if (calls == Calls::kUnary) {
+    impl_->Add(std::make_unique<UnaryLoop>(client, std::move(run_next), std::move(on_answer)));
+  } else {
+    impl_->Add(std::make_unique<StreamLoop>(client, std::move(run_next), std::move(on_answer)));
+  }
 }
 void ExecuteLoops::Run() { impl_->Run(); }
 

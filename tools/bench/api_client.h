@@ -57,8 +57,11 @@ class ApiClient {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Many clients on one thread, each sending one unary Execute after another: what they cost the
-/// machine is little beside what they ask of the agent.
+/// How a client asks: one call per transaction, or one ExecuteStream for all of them.
+enum class Calls { kUnary, kStream };
+
+/// Many clients on one thread, each sending one transaction after the answer to the one before:
+/// what they cost the machine is little beside what they ask of the agent.
 class ExecuteLoops {
  public:
   /// Fills the next request, or says false to end.
@@ -68,7 +71,7 @@ class ExecuteLoops {
   ExecuteLoops();
   ~ExecuteLoops();
   /// client outlives this.
-  void Add(ApiClient& client, RunNext run_next, OnAnswer on_answer);
+  void Add(ApiClient& client, Calls calls, RunNext run_next, OnAnswer on_answer);
   /// Until all have ended; both functions are called on this thread.
   void Run();
 

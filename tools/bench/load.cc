@@ -35,7 +35,7 @@ class LoadRun {
     for (size_t i = 0; i < clients_.size(); ++i) {
       clients_[i].prefix = prefix + std::to_string(i) + "-";
       loops_.Add(
-          *connections_[i % connections_.size()],
+          *connections_[i % connections_.size()], options.stream ? Calls::kStream : Calls::kUnary,
           [this, i](v1::ExecuteRequest* request) { return Fill(clients_[i], request); },
           [this, i](const Status& status, Duration took) { Answer(clients_[i], status, took); });
     }

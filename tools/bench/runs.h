@@ -11,12 +11,13 @@
 
 namespace patina::tools::bench {
 
-/// One-row transactions, unary, from many clients at once.
+/// One-row transactions from many clients at once, each waiting for the answer to its last.
 struct LoadOptions {
   std::vector<std::string> agents;  // clients are spread over them
   size_t clients = 1;
   size_t connections = 0;  // 0: one per client
   double seconds = 5;
+  bool stream = false;  // over one ExecuteStream per client instead of a call per transaction
   bool update = false;  // UPDATEs of `keys` rows instead of INSERTs
   uint64_t keys = 10'000;
 };
