@@ -142,6 +142,9 @@ void CountSpreading(const gossip::Counters& gossip, v1::StatusResponse* status) 
   Count(status, "gossip.syncs", gossip.syncs);
   Count(status, "gossip.sync_changes", gossip.sync_changes);
   Count(status, "gossip.sync_timeouts", gossip.sync_timeouts);
+  Count(status, "gossip.sync_states_full", gossip.sync_states_full);
+  Count(status, "gossip.sync_states_refused", gossip.sync_states_refused);
+  Count(status, "gossip.sync_peers_forgotten", gossip.sync_peers_forgotten);
   Count(status, "gossip.transfers_asked", gossip.transfers_asked);
   Count(status, "gossip.transfers_merged", gossip.transfers_merged);
   Count(status, "gossip.transfers_served", gossip.transfers_served);

@@ -8,6 +8,7 @@ namespace patina::gossip {
 
 KnownSets::Pair& KnownSets::Use(const std::string& peer) {
   if (pairs_.size() >= kPeersMax && !pairs_.contains(peer)) {
+    ++forgotten_;
     pairs_.erase(std::min_element(pairs_.begin(), pairs_.end(), [](const auto& a, const auto& b) {
       return a.second.used < b.second.used;
     }));

@@ -33,6 +33,8 @@ class KnownSets {
   /// The peer does not hold the set that our last state built on: the next one is complete.
   void OnRefused(const std::string& peer) { Use(peer).told = {}; }
   void Forget(const std::string& peer) { pairs_.erase(peer); }
+  /// Peers given up for others since the start: beyond kPeersMax, the one spoken with longest ago.
+  uint64_t forgotten() const { return forgotten_; }
 
  private:
   struct Pair {
@@ -44,7 +46,7 @@ class KnownSets {
   Pair& Use(const std::string& peer);
 
   std::map<std::string, Pair> pairs_;
-  uint64_t uses_ = 0;
+  uint64_t uses_ = 0, forgotten_ = 0;
 };
 
 }  // namespace patina::gossip

@@ -108,6 +108,9 @@ struct Counters {
   uint64_t members_forgotten = 0;
   uint64_t settlements = 0, snapshots_asked = 0, snapshots_served = 0, snapshots_failed = 0;
   uint64_t snapshots_impossible = 0;  // one was needed, and this process cannot take it
+  // Of the states exchanged (gossip/known_sets.h): whole sets sent, ours that the peer could not
+  // build on, peers whose sets were given up for others'.
+  uint64_t sync_states_full = 0, sync_states_refused = 0, sync_peers_forgotten = 0;
   uint64_t transfers_asked = 0, transfers_merged = 0, transfers_served = 0, transfers_failed = 0;
 };
 

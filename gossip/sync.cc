@@ -37,8 +37,14 @@ void Sync::Exchange(Member& member, Peer& peer, Instant now, Outputs& out) {
   ++shared_.counters.syncs;
   next_while_busy_ = now + kBusyInterval;
   BackOff(peer, now);
-  shared_.SendFrame(member, Lane::kRepair,
-                    Frame(known_.Compose(member.info.name, shared_.received, false)), out);
+  SendState(member, false, out);
+}
+
+void Sync::SendState(Member& to, bool answer, Outputs& out) {
+  SyncState state = known_.Compose(to.info.name, shared_.received, answer);
+  if (state.base == Digest128()) ++shared_.counters.sync_states_full;
+  shared_.counters.sync_peers_forgotten = known_.forgotten();
+  shared_.SendFrame(to, Lane::kRepair, Frame(std::move(state)), out);
 }
 
 /// The interval doubles until something comes of it; with jitter, so that peers do not fall into
@@ -73,14 +79,14 @@ void Sync::OnState(Member& from, const SyncState& state, Instant now, Outputs& o
   Peer& peer = Obtain(from.info.name);
   const crdt::VersionSet* theirs = nullptr;
   if (state.refused) {
+    ++shared_.counters.sync_states_refused;
     known_.OnRefused(from.info.name);
   } else if (theirs = known_.Take(from.info.name, state); theirs == nullptr) {
     shared_.SendFrame(from, Lane::kRepair, Frame(KnownSets::Refuse()), out);
   }
   if ((state.refused || !state.answer) && now >= peer.next_answer) {
     peer.next_answer = now + shared_.config.sync_interval_min / 2;
-    shared_.SendFrame(from, Lane::kRepair,
-                      Frame(known_.Compose(from.info.name, shared_.received, true)), out);
+    SendState(from, true, out);
   }
   if (theirs == nullptr) return;
   from.versions_behind = CountVersions(theirs->Lacking(shared_.received));

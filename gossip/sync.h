@@ -56,6 +56,7 @@ class Sync {
   };
 
   void Exchange(Member& peer, Peer& state, Instant now, Outputs& out);
+  void SendState(Member& to, bool answer, Outputs& out);
   void ExchangeWithOthers(const std::string& except, Instant now, Outputs& out);
   void BackOff(Peer& peer, Instant now);
   Peer& Obtain(const std::string& name);

@@ -87,6 +87,7 @@ TEST_F(KnownSetsTest, OnlySoManyPeersAreRemembered) {
     (void)peer.Take("a", a_.Compose(name, set_a_, false));
     (void)a_.Take(name, peer.Compose("a", set_b_, true));
   }
+  EXPECT_EQ(a_.forgotten(), 1u);
   EXPECT_EQ(a_.Compose("p64", set_a_, false).received.Size(), 0u);
   EXPECT_EQ(a_.Compose("p0", set_a_, false).received.Size(), 10u) << "the oldest is forgotten";
 }
