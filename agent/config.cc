@@ -297,6 +297,14 @@ Status CheckLimits(const Origins& origins, const Config& config) {
                         "limits.probe_interval_ms"));
   RETURN_IF_ERROR(check(core.sync_interval_min, "limits.sync_interval_ms_min",
                         core.sync_interval_max, "limits.sync_interval_ms_max"));
+  if (config.watchdog_timeout > Duration::zero() &&
+      config.store.transaction_deadline >= config.watchdog_timeout) {
+    return origins.Wrong(
+        {"limits.transaction_deadline_ms", "limits.watchdog_timeout_ms"},
+        StrCat("limits.transaction_deadline_ms (", ToMs(config.store.transaction_deadline),
+               ") must be below limits.watchdog_timeout_ms (", ToMs(config.watchdog_timeout),
+               "): lower the one or raise the other; 0 turns the watchdog off"));
+  }
   const size_t frame_needed = config.store.changeset.bytes_max + (1u << 16);
   if (config.frame_bytes_max >= frame_needed) return OkStatus();
   return origins.Wrong({"limits.frame_bytes_max", "limits.changeset_bytes_max"},

@@ -108,6 +108,12 @@ TEST(ConfigTest, WhatDoesNotFitTogetherIsRefusedWithItsPlace) {
   at("patina.toml:2:20: limits.suspicion_ms_min", "[limits]\nsuspicion_ms_min = 9000000\n");
   at("patina.toml:2:20: limits.suspicion_ms_min", "[limits]\nsuspicion_ms_max = 1\n");
   at("patina.toml:2:19: limits.frame_bytes_max", "[limits]\nframe_bytes_max = 100000\n");
+  EXPECT_EQ(ErrorOf("[limits]\ntransaction_deadline_ms = 30000\n"),
+            "patina.toml:2:27: limits.transaction_deadline_ms (30000) must be below "
+            "limits.watchdog_timeout_ms (30000): lower the one or raise the other; 0 turns the "
+            "watchdog off");
+  at("patina.toml:2:23: limits.transaction_deadline_ms", "[limits]\nwatchdog_timeout_ms = 9999\n");
+  EXPECT_EQ(ErrorOf("[limits]\ntransaction_deadline_ms = 99999\nwatchdog_timeout_ms = 0\n"), "");
   EXPECT_EQ(ErrorOf("[gossip]\nseeds = [\"a:1\"]\n", {"PATINA_GOSSIP_SEEDS=b"}),
             "PATINA_GOSSIP_SEEDS: gossip.seeds: \"b\" is not name:port");
 }
