@@ -41,7 +41,7 @@ class Writer::Impl {
     listeners_ = std::move(listeners);
     actor_ = store_->actor();
     // A large transfer is one turn: as long as it gets on, the watchdog is not to end the process.
-    store_->SetProgress([this] { NoteTurn(); });
+    store_->SetProgress([this](Duration silence) { NoteTurn(silence); });
     thread_ = std::thread([this] {
       NameThread("writer");
       Loop();
@@ -71,8 +71,10 @@ class Writer::Impl {
   }
 
   int64_t LastTurnMs() const {
-    if (!busy_.load(std::memory_order_acquire)) return SteadyMs(Now());
-    return last_turn_ms_.load(std::memory_order_acquire);
+    const int64_t now = SteadyMs(Now());
+    const int64_t silent_until = silent_until_ms_.load(std::memory_order_acquire);
+    if (!busy_.load(std::memory_order_acquire) || now < silent_until) return now;
+    return std::max(silent_until, last_turn_ms_.load(std::memory_order_acquire));
   }
 
  private:
@@ -100,7 +102,12 @@ class Writer::Impl {
     busy_.store(false, std::memory_order_release);
   }
 
-  void NoteTurn() { last_turn_ms_.store(SteadyMs(Now()), std::memory_order_release); }
+  /// silence: the thread may say nothing for this long, see Store::SetProgress.
+  void NoteTurn(Duration silence = {}) {
+    const Instant now = Now();
+    silent_until_ms_.store(SteadyMs(now + silence), std::memory_order_release);
+    last_turn_ms_.store(SteadyMs(now), std::memory_order_release);
+  }
 
   Duration WaitTime() const {
     if (!parked_) return kIdleWait;
@@ -353,7 +360,7 @@ class Writer::Impl {
   Instant settle_at_{}, rejected_log_at_{};
 
   std::atomic<bool> busy_{false};
-  std::atomic<int64_t> last_turn_ms_{0};
+  std::atomic<int64_t> last_turn_ms_{0}, silent_until_ms_{0};
   std::atomic<uint64_t> groups_{0}, merge_batches_{0}, merged_{0}, rejected_{0};
   std::atomic<uint64_t> longest_commit_us_{0};
 };

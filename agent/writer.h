@@ -64,7 +64,7 @@ class Writer {
   };
   Stats stats() const;
   /// Steady milliseconds when the thread last came round or got on with something long, for the
-  /// watchdog; now when it waits.
+  /// watchdog; now when it waits, or runs a client's transaction before its deadline.
   int64_t LastTurnMs() const;
 
  private:

@@ -83,7 +83,9 @@ int Store::Impl::Progress(void* context) {
     if (self->changing_schema) self->NoteProgress();
     return 0;
   }
-  return self->capture->too_many() || self->options.clock->Now() > self->deadline ? 1 : 0;
+  const Duration left = self->deadline - self->options.clock->Now();
+  self->NoteProgress(std::max(left, Duration::zero()));
+  return self->capture->too_many() || left < Duration::zero() ? 1 : 0;
 }
 
 Result<Stmt*> Store::Impl::ClientStatement(const std::string& sql) {
@@ -301,6 +303,7 @@ Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction)
   Pending pending;
   savepoints.clear();
   deadline = options.clock->Now() + options.limits.transaction_deadline;
+  NoteProgress(options.limits.transaction_deadline);
   capture->Begin(options.limits.transaction_rows_max);
   for (size_t i = 0; i < transaction.statements.size(); ++i) {
     Result<int64_t> changed = RunStatement(transaction.statements[i]);
@@ -312,6 +315,7 @@ Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction)
     }
     pending.committed.rows_changed.push_back(*changed);
   }
+  NoteProgress();
   ASSIGN_OR_RETURN(pending.net, capture->Finish());
   RETURN_IF_ERROR(LogLocal(&pending));
   return pending;

@@ -42,7 +42,7 @@ Result<SchemaOutcome> Store::ApplySchema(const Schema& wanted, bool allow_destru
 }
 Status Store::CheckpointIfDue() { return impl_->CheckpointIfDue(); }
 Status Store::Checkpoint() { return impl_->Checkpoint(); }
-void Store::SetProgress(std::function<void()> on_progress) {
+void Store::SetProgress(std::function<void(Duration silence)> on_progress) {
   impl_->on_progress = std::move(on_progress);
 }
 void Store::SetClusterMinusSteady(int64_t ms) { impl_->cluster_minus_steady_ms = ms; }

@@ -198,7 +198,9 @@ class Store {
 
   /// Called now and then during what takes long (each chunk of a transfer, each thousand rows of a
   /// checkpoint or a comparison), so that it is not taken for stuck. Must not call the store.
-  void SetProgress(std::function<void()> on_progress);
+  /// silence: how long the next call may be away at most: zero but for a client's transaction. That
+  /// one is ended by its deadline; but a single step of SQLite's machine can be long, and is silent.
+  void SetProgress(std::function<void(Duration silence)> on_progress);
 
   /// What to add to the steady clock to get cluster time (gossip::Node::ClusterMinusSteadyMs);
   /// until the first call the wall clock is taken for it. Not the wall clock plus a correction:

@@ -218,13 +218,13 @@ class Store::Impl {
   void NoteStep(size_t step) {
     if (step % kStepsPerProgress == kStepsPerProgress - 1) NoteProgress();
   }
-  void NoteProgress() {
-    if (on_progress) on_progress();
+  void NoteProgress(Duration silence = {}) {
+    if (on_progress) on_progress(silence);
   }
   static constexpr size_t kStepsPerProgress = 1'000;
 
   StoreOptions options;
-  std::function<void()> on_progress;
+  std::function<void(Duration silence)> on_progress;
   Schema schema;
   std::unique_ptr<Db> db;
   const std::shared_ptr<Snapshots> snapshots;

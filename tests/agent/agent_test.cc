@@ -169,15 +169,33 @@ TEST_F(AgentTest, TheWatchdogEndsAProcessWhoseWriterIsStuck) {
   TemporaryFolder folder;
   Config config = ConfigIn("a", folder.path(), {});
   config.watchdog_timeout = std::chrono::seconds(1);
-  config.store.transaction_deadline = std::chrono::hours(1);
+  config.store.transaction_deadline = std::chrono::seconds(1);
+  // One step of SQLite's machine, which no deadline ends: some hours of comparing.
   EXPECT_DEATH(
       {
         auto agent = Agent::Start(config);
         (void)Execute(*StateOf(**agent),
-                      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-                      "INSERT INTO machines(id) SELECT count(*) FROM n");
+                      "INSERT INTO machines(id) SELECT instr(hex(zeroblob(20000000)), "
+                      "hex(zeroblob(1000000)) || '1')");
       },
       "the writer thread has not come round .*limits.watchdog_timeout_ms");
+}
+
+TEST_F(AgentTest, AStatementIsEndedByItsDeadlineAndNotByTheWatchdog) {
+  TemporaryFolder folder;
+  Config config = ConfigIn("a", folder.path(), {});
+  config.watchdog_timeout = std::chrono::seconds(1);
+  config.store.transaction_deadline = std::chrono::seconds(4);
+  const auto agent = *Agent::Start(config);
+  const auto state = StateOf(*agent);
+  // Steps so long that a few thousand of them take longer than the watchdog waits.
+  const grpc::Status late =
+      Execute(*state,
+              "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+              "INSERT INTO machines(id) SELECT sum(length(hex(zeroblob(5000000)))) FROM n");
+  EXPECT_EQ(late.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << late.error_message();
+  EXPECT_NE(late.error_message().find("transaction_deadline_ms"), std::string::npos);
+  EXPECT_TRUE(Execute(*state, "INSERT INTO machines(id) VALUES('m1')").ok());
 }
 
 TEST_F(AgentTest, AMissingSchemaIsAnErrorAndLeavesNothingRunning) {

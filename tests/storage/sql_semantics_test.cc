@@ -343,6 +343,21 @@ TEST_F(SqlTest, OversizeStatementsTransactionsAndChangesetsAreRefused) {
   EXPECT_EQ(node_.Do("INSERT INTO t (id) VALUES ('k')").version, 1u) << "versions stay contiguous";
 }
 
+TEST_F(SqlTest, AStatementTellsItsProgressAndHowLongItMayBeSilent) {
+  std::vector<Duration> silences;
+  node_.store->SetProgress([&](Duration silence) { silences.push_back(silence); });
+  node_.clock.step = std::chrono::milliseconds(1);
+  const Duration deadline = node_.options.limits.transaction_deadline;
+  node_.Do(
+      "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 20000) "
+      "INSERT INTO t SELECT 'k', max(i), 'x' FROM c");
+  ASSERT_GT(silences.size(), 10u);
+  EXPECT_EQ(silences.front(), deadline);
+  EXPECT_LT(silences[9], deadline) << "until the transaction's deadline, not longer";
+  EXPECT_GT(silences[9], Duration::zero());
+  EXPECT_EQ(silences.back(), Duration::zero());
+}
+
 TEST_F(SqlTest, LaterWritesHaveLaterTimesAlthoughTheClockStands) {
   const Committed one = node_.Do("INSERT INTO t VALUES ('k', 1, 1)");
   node_.clock.AdvanceMs(-1000);

@@ -68,7 +68,7 @@ TEST_F(TransferTest, MergingTellsThatItGetsOnAfterEachChunk) {
   Fill();
   to_.clock.SetWallMs(now_);
   size_t told = 0;
-  to_.store->SetProgress([&told] { ++told; });
+  to_.store->SetProgress([&told](Duration) { ++told; });
   const auto chunks = TransferChunks(from_, {}, 100);
   ASSERT_GT(chunks.size(), 5u);
   ASSERT_TRUE(TakeTransfer(to_, chunks).ok());
@@ -79,7 +79,7 @@ TEST_F(TransferTest, ACheckpointTellsThatItGetsOnEachThousandRows) {
   size_t told = 0;
   Write(to_, {"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3500) "
               "INSERT INTO t SELECT 'k' || i, '', i FROM n"});
-  to_.store->SetProgress([&told] { ++told; });
+  to_.store->SetProgress([&told](Duration) { ++told; });
   ASSERT_TRUE(to_.store->Checkpoint().ok());
   EXPECT_EQ(told, 3u);
   told = 0;
