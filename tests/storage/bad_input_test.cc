@@ -1,3 +1,4 @@
+#include "storage/db.h"
 #include "tests/storage/test_util.h"
 
 // What clients and peers send that is wrong: refused or parked with a reason, and nothing else
@@ -345,6 +346,74 @@ TEST_F(BadInputTest, ParkingIsBoundedAndWhatDoesNotFitIsNotReceived) {
   EXPECT_EQ(outcomes[2].state, MergeState::kRejected);
   EXPECT_FALSE(node_.store->received().Contains(outcomes[2].id));
   EXPECT_EQ(node_.store->Stats().parked_refused, 1u);
+}
+
+// ---- Effects of a batch of which only a part is applied -----------------------------------------
+
+class HalfBatchTest : public BadInputTest {
+ protected:
+  SharedBytes Row(const std::string& id, int64_t a) {
+    return Make("t", {Value::Text(id)}, "a", Value::Integer(a));
+  }
+  std::string Effects() const { return DescribeEffects(node_.effects, node_.store->schema()); }
+  std::vector<std::string> TablesChanged() const {
+    std::vector<std::string> names;
+    for (size_t i = 0; i < node_.effects.tables_changed.size(); ++i) {
+      if (node_.effects.tables_changed[i]) names.push_back(node_.store->schema().tables[i].name);
+    }
+    return names;
+  }
+  std::vector<MergeState> States(const std::vector<SharedBytes>& batch) {
+    std::vector<MergeState> states;
+    for (const MergeOutcome& outcome : node_.Merge(batch)) states.push_back(outcome.state);
+    return states;
+  }
+};
+
+TEST_F(HalfBatchTest, WhatIsRejectedOrParkedBeforeTheCommitHasNoEffect) {
+  node_.Do("INSERT INTO t (id, a) VALUES ('k', 0)");
+  node_.clock.AdvanceMs(400);
+  const SharedBytes whole = Row("r", 3);
+  const SharedBytes cut = Share(whole->substr(0, whole->size() - 1));
+  EXPECT_EQ(States({Row("m", 1), cut, Make("nope", {Value::Text("k")}, "a", Value::Null()),
+                    Make("s", {Value::Text("k")}, "i", Value::Text("not a number")), Row("l", 2)}),
+            (std::vector{MergeState::kApplied, MergeState::kRejected, MergeState::kParked,
+                         MergeState::kParked, MergeState::kApplied}));
+  EXPECT_EQ(Effects(),
+            "t('l'): none -> ('l'|2|'d'|NULL|NULL|5); t('m'): none -> ('m'|1|'d'|NULL|NULL|5)");
+  EXPECT_EQ(TablesChanged(), std::vector<std::string>{"t"});
+  EXPECT_EQ(node_.effects.first_seq, 2u);
+  EXPECT_EQ(node_.effects.last_seq, 3u);
+  EXPECT_EQ(node_.Rows("SELECT id FROM t ORDER BY id"),
+            (std::vector<std::string>{"'k'", "'l'", "'m'"}));
+}
+
+TEST_F(HalfBatchTest, WhatFailsInTheCommitHasNoEffectAndTheOthersHaveTheirs) {
+  // Another program's index, which the schema would not have allowed.
+  auto stranger = Db::Open(node_.options.path, Db::Mode::kReadWriteCreate);
+  ASSERT_TRUE(stranger->Exec("CREATE UNIQUE INDEX strange ON t (a)").ok());
+  ASSERT_EQ(MergeOne(Row("k", 1)).state, MergeState::kApplied);
+  EXPECT_EQ(States({Row("l", 2), Row("m", 1), Row("n", 3),
+                    Make("s", {Value::Text("k")}, "i", Value::Integer(4))}),
+            (std::vector{MergeState::kApplied, MergeState::kParked, MergeState::kApplied,
+                         MergeState::kApplied}));
+  EXPECT_EQ(Effects(),
+            "s('k'): none -> ('k'|4); t('l'): none -> ('l'|2|'d'|NULL|NULL|5); t('n'): none -> "
+            "('n'|3|'d'|NULL|NULL|5)");
+  EXPECT_EQ(TablesChanged(), (std::vector<std::string>{"s", "t"}));
+  EXPECT_EQ(node_.effects.first_seq, 2u);
+  EXPECT_EQ(node_.effects.last_seq, 4u);
+  EXPECT_EQ(node_.Rows("SELECT id FROM t ORDER BY id"),
+            (std::vector<std::string>{"'k'", "'l'", "'n'"}));
+}
+
+TEST_F(HalfBatchTest, ABatchOfWhichNothingIsAppliedHasNoEffects) {
+  EXPECT_EQ(
+      States({Make("nope", {Value::Text("k")}, "a", Value::Null()), Share("not a changeset")}),
+      (std::vector{MergeState::kParked, MergeState::kRejected}));
+  EXPECT_EQ(Effects(), "");
+  EXPECT_EQ(TablesChanged(), std::vector<std::string>());
+  EXPECT_LT(node_.effects.last_seq, node_.effects.first_seq);
 }
 
 }  // namespace
