@@ -89,6 +89,9 @@ void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::Statu
         config.writer_queue_transactions_max);
   Count(status, "writer.queued_bytes", writer.queued_bytes, config.writer_queue_bytes_max);
   Count(status, "writer.refused", writer.refused);
+  Count(status, "writer.merged", writer.merged);
+  Count(status, "writer.merge_rejected", writer.merge_rejected);
+  Count(status, "writer.merges_refused", writer.merges_refused);
   Count(status, "writer.groups", writer.groups);
   Count(status, "writer.merge_batches", writer.merge_batches);
   Count(status, "writer.longest_commit_us", writer.longest_commit_us);
@@ -99,6 +102,8 @@ void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::Statu
   Count(status, "subscribe.queries", engine.queries, config.subscribe.subscriptions_max);
   Count(status, "subscribe.subscribers", engine.subscribers, config.subscribe.subscribers_max);
   Count(status, "subscribe.events", engine.events);
+  Count(status, "subscribe.queue_commits", engine.queue_commits,
+        config.subscribe_queue_commits_max);
   Count(status, "subscribe.resets", engine.resets);
   Count(status, "subscribe.reruns", engine.reruns);
   Count(status, "subscribe.incremental_matches", engine.incremental_matches);
@@ -110,6 +115,7 @@ void CountNet(const Net::Stats& net, const Config& config, v1::StatusResponse* s
   Count(status, "net.bytes_out", net.bytes_out);
   Count(status, "net.garbage", net.garbage);
   Count(status, "net.peer_queue_drops", net.peer_queue_drops);
+  Count(status, "net.inquiries_refused", net.inquiries_refused);
   Count(status, "net.in_flight_bytes", net.in_flight_bytes, config.gossip_core.in_flight_bytes_max);
 }
 

@@ -125,7 +125,6 @@ StoreStats Store::Impl::Stats() const {
   now.cache_misses = cache.misses;
   now.log_bytes = log_bytes;
   now.log_first_seq = log_first_seq;
-  now.log_last_seq = last_seq;
   now.log_entries = last_seq + 1 - std::min(log_first_seq, last_seq + 1);
   now.parked = parked.size();
   now.parked_bytes = parked_bytes;

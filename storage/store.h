@@ -130,7 +130,7 @@ struct StoreStats {
   uint64_t rows_written = 0, rows_merged = 0, cells_lost = 0;  // lost: an older write came later
   uint64_t checkpoints = 0, dirty_rows = 0, cached_rows = 0, cache_bytes = 0;
   uint64_t cache_hits = 0, cache_misses = 0;
-  uint64_t log_entries = 0, log_bytes = 0, log_first_seq = 0, log_last_seq = 0;
+  uint64_t log_entries = 0, log_bytes = 0, log_first_seq = 0;
   uint64_t parked = 0, parked_bytes = 0, parked_refused = 0;
   uint64_t replayed = 0;                             // log entries replayed at start
   uint64_t cells_discarded = 0, rows_discarded = 0;  // for dropped columns, for dropped tables
