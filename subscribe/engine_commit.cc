@@ -11,6 +11,7 @@ namespace patina::subscribe {
 
 void Engine::Impl::OnCommit(const storage::CommitEffects& effects) {
   CHECK(thread_.IsCurrent());
+  if (effects.schema) return ChangeSchema(effects);
   const bool logged = effects.first_seq <= effects.last_seq;
   if (!logged && !effects.rows_unknown) return;
   std::map<uint32_t, Rows> rows;
