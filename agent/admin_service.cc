@@ -213,9 +213,10 @@ class AdminService final : public v1::Admin::CallbackService {
       response->set_waited_us(ToUs(outcome->took));
       answer->Finish(grpc::Status::OK);
     };
-    const Status submitted = context_.readers->Submit([this, allow_destructive, done](auto&) {
-      ReloadSchema(*context_.config, *context_.writer, allow_destructive, done);
-    });
+    const patina::Status submitted =
+        context_.readers->Submit([this, allow_destructive, done](auto&) {
+          ReloadSchema(*context_.config, *context_.writer, allow_destructive, done);
+        });
     if (!submitted.ok()) answer->Finish(ToGrpcStatus(submitted.error()));
     return reactor;
   }

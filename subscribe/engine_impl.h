@@ -59,6 +59,9 @@ class Engine::Impl {
   void ChangeSchema(const storage::CommitEffects& effects);
   /// The same query on the new tables: goes on, starts over or ends.
   void Renew(Query& query, Result<Plan> plan, const storage::CommitEffects& effects);
+  static bool HasSameAnswer(const Query& query, const Result<Plan>& plan);
+  /// Than when the query was planned: a name is gone, or the answer has other columns.
+  bool TablesAreOthers(const Query& query);
   void StartOver(Query& query, const std::string& reason);
   void MakeFeeds();
 

@@ -32,17 +32,26 @@ void Engine::Impl::ChangeSchema(const storage::CommitEffects& effects) {
   RunDue(clock_.Now());
 }
 
+bool Engine::Impl::HasSameAnswer(const Query& query, const Result<Plan>& plan) {
+  const Plan& old = query.plan();
+  return plan.ok() && plan->sql == old.sql && plan->columns == old.columns &&
+         plan->key_columns == old.key_columns;
+}
+
+bool Engine::Impl::TablesAreOthers(const Query& query) {
+  return !HasSameAnswer(query, PlanFor(query.asked()));
+}
+
 void Engine::Impl::Renew(Query& query, Result<Plan> plan, const storage::CommitEffects& effects) {
   if (!plan.ok()) {
     Error error = plan.error();
     error.message = "the schema was changed: " + error.message;
     return Fail(query, error);
   }
-  const Plan& old = query.plan();
-  const bool same =
-      plan->sql == old.sql && plan->columns == old.columns && plan->key_columns == old.key_columns;
-  if (!same) return StartOver(query, "the schema was changed: the answer has other columns");
+  if (!HasSameAnswer(query, plan))
+    return StartOver(query, "the schema was changed: the answer has other columns");
   query.Replan(*std::move(plan));
+  query.waits_for_schema = false;
   for (const auto& read : query.plan().tables) {
     feeds_[read.table].Add(query.id(), query.plan(), read.columns);
   }

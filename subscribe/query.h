@@ -69,6 +69,7 @@ class Query {
   Instant idle_since{};  // if there are no subscribers
   Instant rerun_at{};    // if dirty
   Instant rerun_allowed_at{};
+  bool waits_for_schema = false;  // its last run failed as if the tables had changed
 
  private:
   const uint64_t id_;
