@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/grpc_status.h"
+#include "agent/schema_reload.h"
 #include "agent/status_report.h"
 #include "base/log.h"
 #include "patina/v1/admin.grpc.pb.h"
@@ -69,22 +70,40 @@ void FillReport(const VerifyReport& report, v1::VerifyResponse* response) {
   for (const std::string& name : report.not_reached) response->add_not_reached(name);
 }
 
-/// Merge modes and lives of columns, in the words of tables.toml.
+/// ["b", "b", "c"] in the words of tables.toml.
+std::string ListOf(const storage::Dropped& dropped) {
+  std::string list;
+  for (const auto& [name, times] : dropped) {
+    for (uint32_t i = 0; i < times; ++i)
+      list += (list.empty() ? "" : ", ") + storage::QuoteToml(name);
+  }
+  return "[" + list + "]";
+}
+
+/// Merge modes and dropped names, in the words of tables.toml.
 std::string TablesToml(const storage::Schema& schema) {
   std::string toml;
+  if (!schema.dropped_tables.empty())
+    toml += "dropped_tables = " + ListOf(schema.dropped_tables) + "\n";
   for (const storage::Table& table : schema.tables) {
-    std::string dropped;
-    for (const storage::Column& column : table.columns) {
-      for (uint32_t life = 0; life < column.life; ++life) {
-        dropped += (dropped.empty() ? "\"" : ", \"") + column.name + '"';
-      }
-    }
-    if (!table.merge_row && dropped.empty()) continue;
-    toml += "[" + table.name + "]\n";
+    if (!table.merge_row && table.dropped.empty()) continue;
+    toml += "[" + storage::QuoteToml(table.name) + "]\n";
     if (table.merge_row) toml += "merge = \"row\"\n";
-    if (!dropped.empty()) toml += "dropped = [" + dropped + "]\n";
+    if (!table.dropped.empty()) toml += "dropped = " + ListOf(table.dropped) + "\n";
   }
   return toml;
+}
+
+void FillSchema(const storage::Schema& schema, v1::SchemaResponse* response) {
+  response->set_hash(schema.Hash());
+  for (const storage::Table& table : schema.tables) {
+    response->add_tables(table.create_sql);
+    for (const storage::Index& index : table.indexes) response->add_tables(index.sql);
+  }
+  for (const storage::SchemaWarning& warning : schema.warnings) {
+    response->add_warnings(warning.text);
+  }
+  response->set_tables_toml(TablesToml(schema));
 }
 
 Result<FaultCommand> ToCommand(const v1::FaultRequest& request) {
@@ -151,24 +170,12 @@ class AdminService final : public v1::Admin::CallbackService {
                                    const v1::SchemaRequest* request,
                                    v1::SchemaResponse* response) override {
     if (request->action() == v1::SchemaRequest::ACTION_RELOAD) {
-      return FinishWith(call,
-                        Error{Errc::kUnimplemented,
-                              "a running agent does not reload its schema: put the files in place "
-                              "and restart it, additive changes are applied at start"});
+      return Reload(call, request->allow_destructive(), response);
     }
     if (request->action() != v1::SchemaRequest::ACTION_SHOW) {
       return FinishWith(call, InvalidArgument("action of Schema: unknown or missing"));
     }
-    const storage::Schema& schema = *context_.schema;
-    response->set_hash(schema.Hash());
-    for (const storage::Table& table : schema.tables) {
-      response->add_tables(table.create_sql);
-      for (const storage::Index& index : table.indexes) response->add_tables(index.sql);
-    }
-    for (const storage::SchemaWarning& warning : schema.warnings) {
-      response->add_warnings(warning.text);
-    }
-    response->set_tables_toml(TablesToml(schema));
+    FillSchema(*context_.schema->load(), response);
     return FinishWith(call, OkStatus());
   }
 
@@ -194,6 +201,26 @@ class AdminService final : public v1::Admin::CallbackService {
   }
 
  private:
+  /// Reads files, so on a reader's thread; writes wait only while the tables change.
+  grpc::ServerUnaryReactor* Reload(grpc::CallbackServerContext* call, bool allow_destructive,
+                                   v1::SchemaResponse* response) {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    auto answer = std::make_shared<Answer>(reactor);
+    auto done = [answer, response](const Result<storage::SchemaOutcome>& outcome) {
+      if (!outcome.ok()) return answer->Finish(ToGrpcStatus(outcome.error()));
+      for (const storage::SchemaChange& change : outcome->changes)
+        response->add_changes(change.text);
+      response->set_waited_us(ToUs(outcome->took));
+      answer->Finish(grpc::Status::OK);
+    };
+    const patina::Status submitted =
+        context_.readers->Submit([this, allow_destructive, done](auto&) {
+          ReloadSchema(*context_.config, *context_.writer, allow_destructive, done);
+        });
+    if (!submitted.ok()) answer->Finish(ToGrpcStatus(submitted.error()));
+    return reactor;
+  }
+
   const ApiContext context_;
   ApiStreams& streams_;
   const Instant started_;

@@ -20,6 +20,7 @@
 
 #include "agent/api_server.h"
 #include "agent/faults.h"
+#include "agent/schema_reload.h"
 #include "base/log.h"
 
 namespace patina::agent {
@@ -118,6 +119,14 @@ class Agent::Impl {
   std::vector<std::string> api_addresses() const { return api_->addresses(); }
   std::string gossip_address() const { return net_->advertised().ToString(); }
 
+  void ReloadSchema() {
+    agent::ReloadSchema(config_, *writer_, false,
+                        [](const Result<storage::SchemaOutcome>& outcome) {
+                          if (!outcome.ok())
+                            LogError("schema", "not reloaded: ", outcome.error().message);
+                        });
+  }
+
   Status WaitForFatal() {
     std::unique_lock lock(mutex_);
     ended_.wait(lock, [this] { return stop_requested_ || !fatal_.ok(); });
@@ -134,18 +143,18 @@ class Agent::Impl {
   Status StartStorage() {
     RETURN_IF_ERROR(MakeFolder(config_.node.data_dir));
     RETURN_IF_ERROR(lock_.Take(config_.node.data_dir));
-    ASSIGN_OR_RETURN(schema_, storage::LoadSchema(config_.schema.paths));
-    for (const auto& warning : schema_.warnings) LogWarning("schema", warning.text);
+    ASSIGN_OR_RETURN(storage::Schema schema, storage::LoadSchema(config_.schema.paths));
+    for (const auto& warning : schema.warnings) LogWarning("schema", warning.text);
     storage::StoreOptions options;
     options.path = DatabasePath(config_);
-    options.schema = schema_;
+    options.schema = std::move(schema);
     options.node_name = config_.node.name;
     options.limits = config_.store;
     options.full_sync = config_.full_sync;
     options.allow_destructive = config_.allow_destructive;
     options.clock = clock_.get();
     ASSIGN_OR_RETURN(auto store, storage::Store::Open(std::move(options)));
-    schema_ = store->schema();
+    schema_ = std::make_shared<const storage::Schema>(store->schema());
     received_ = store->received();
     actor_ = store->actor();
     writer_ = std::make_unique<Writer>(config_, std::move(store));
@@ -154,7 +163,8 @@ class Agent::Impl {
 
   Status StartGossip() {
     // The sockets before the threads: an address that is taken leaves nothing to undo.
-    ASSIGN_OR_RETURN(net_, Net::Open(config_, schema_.Hash(), std::move(received_), clock_));
+    ASSIGN_OR_RETURN(net_,
+                     Net::Open(config_, schema_.load()->Hash(), std::move(received_), clock_));
     const std::string path = DatabasePath(config_);
     ASSIGN_OR_RETURN(readers_, ReaderPool::Start(path, config_.readers, config_.reader_queue_max,
                                                  writer_->snapshots()));
@@ -163,7 +173,7 @@ class Agent::Impl {
                                        writer_->snapshots()));
     writer_->Start(MakeListeners());
     ASSIGN_OR_RETURN(auto subscriptions,
-                     Subscriptions::Start(config_, schema_, path, writer_.get()));
+                     Subscriptions::Start(config_, *schema_.load(), path, writer_.get()));
     verifier_ = std::make_unique<Verifier>(config_, writer_.get(), net_.get());
     net_->SetInquiryHandler([this](std::string payload, std::function<void(std::string)> reply) {
       verifier_->Answer(std::move(payload), std::move(reply));
@@ -212,6 +222,10 @@ class Agent::Impl {
   void OnCommit(std::shared_ptr<const storage::CommitEffects> effects) {
     Subscriptions* const subscriptions = live_subscriptions_.load(std::memory_order_acquire);
     ApiServer* const api = live_api_.load(std::memory_order_acquire);
+    if (effects->schema) {
+      schema_ = effects->schema;
+      net_->OnSchema(effects->schema->Hash());
+    }
     if (subscriptions != nullptr) subscriptions->OnCommit(effects);
     if (api != nullptr) api->OnCommit(std::move(effects));
   }
@@ -253,7 +267,7 @@ class Agent::Impl {
   const Config config_;
   FolderLock lock_;
   std::shared_ptr<FaultClock> clock_;
-  storage::Schema schema_;
+  LiveSchema schema_;
   crdt::VersionSet received_;
   ActorId actor_;
 
@@ -289,6 +303,7 @@ void Agent::Stop() { impl_->Stop(); }
 std::vector<std::string> Agent::api_addresses() const { return impl_->api_addresses(); }
 std::string Agent::gossip_address() const { return impl_->gossip_address(); }
 Status Agent::WaitForFatal() { return impl_->WaitForFatal(); }
+void Agent::ReloadSchema() { impl_->ReloadSchema(); }
 void Agent::RequestStop() { impl_->RequestStop(); }
 
 }  // namespace patina::agent

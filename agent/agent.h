@@ -26,6 +26,9 @@ class Agent {
   std::string gossip_address() const;
   /// Blocks until something fatal (a broken disk, a stuck thread) or Stop; the error if fatal.
   Status WaitForFatal();
+  /// Reads the configured schema files again and changes the tables to them, additive changes only;
+  /// what came of it is logged. Any thread.
+  void ReloadSchema();
   void RequestStop();  // wakes WaitForFatal; async-signal-unsafe: from a normal thread
 
  private:

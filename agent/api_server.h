@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,10 +15,13 @@
 
 namespace patina::agent {
 
+/// The schema in use; another after a reload. Any thread.
+using LiveSchema = std::atomic<std::shared_ptr<const storage::Schema>>;
+
 /// What the services work on. All outlive the server.
 struct ApiContext {
   const Config* config = nullptr;
-  const storage::Schema* schema = nullptr;
+  const LiveSchema* schema = nullptr;
   Writer* writer = nullptr;
   ReaderPool* readers = nullptr;
   const ReaderPool* net_readers = nullptr;  // to tell of

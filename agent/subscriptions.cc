@@ -39,6 +39,7 @@ Effects Fold(const std::deque<Effects>& commits) {
     if (folded->tables_changed.size() < commit->tables_changed.size()) {
       folded->tables_changed.resize(commit->tables_changed.size());
     }
+    if (commit->schema) folded->schema = commit->schema;
     for (size_t i = 0; i < commit->tables_changed.size(); ++i) {
       if (commit->tables_changed[i]) folded->tables_changed[i] = true;
     }
@@ -95,7 +96,7 @@ class Subscriptions::Impl {
     bool wake = false;
     {
       const std::lock_guard lock(mutex_);
-      if (stopping_ || idle_) return;
+      if (stopping_ || (idle_ && !effects->schema)) return;
       commit_bytes_ += BytesOf(*effects);
       commits_.push_back(std::move(effects));
       if (commits_.size() > commits_max_ || commit_bytes_ > bytes_max_) {

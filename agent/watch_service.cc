@@ -93,6 +93,7 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchResponse>,
   /// From the writer thread.
   void OnCommit(const storage::CommitEffects& effects) {
     const std::lock_guard lock(mutex_);
+    if (effects.schema) FindTable(*effects.schema);
     if (effects.last_seq <= newest_) return;
     newest_ = effects.last_seq;
     const bool concerned = effects.rows_unknown || table_ >= effects.tables_changed.size() ||
@@ -134,17 +135,30 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchResponse>,
 
   Status Begin(const v1::WatchRequest& request) {
     RETURN_IF_ERROR(streams_.Add(this));
-    const storage::Table* table = context_.schema->Find(request.table());
+    hub_.watchers().Add(this);  // first: of a schema that comes now it hears
+    const std::shared_ptr<const storage::Schema> schema = context_.schema->load();
+    const storage::Table* table = schema->Find(request.table());
     if (table == nullptr) return NotFound("no such table: " + request.table());
-    table_name_ = table->name;
-    table_ = static_cast<size_t>(table - context_.schema->tables.data());
-    hub_.watchers().Add(this);
     const std::lock_guard lock(mutex_);
+    table_name_ = storage::TravelName(*table);
+    table_ = static_cast<size_t>(table - schema->tables.data());
     from_now_ = !request.has_from();
     after_ = told_token_ = request.from();
     look_ = true;
     Go();
     return OkStatus();
+  }
+
+  /// Under the lock: where the table stands in another schema. It ends with its table.
+  void FindTable(const storage::Schema& schema) {
+    if (table_name_.empty()) return;  // not begun: it will look itself
+    for (size_t i = 0; i < schema.tables.size(); ++i) {
+      if (storage::TravelName(schema.tables[i]) != table_name_) continue;
+      table_ = i;
+      return;
+    }
+    SetEnd(NotFound("the table was dropped from the schema"));
+    Go();
   }
 
   /// On a reader's thread, with what it needs as arguments: the lock is not held.

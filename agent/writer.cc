@@ -54,6 +54,25 @@ class Writer::Impl {
     if (thread_.joinable()) thread_.join();
   }
 
+  /// On the writer thread.
+  void ApplySchema(const storage::Schema& wanted, bool allow_destructive, const SchemaDone& done) {
+    storage::CommitEffects effects;
+    const Instant before = Now();
+    auto outcome = store_->ApplySchema(wanted, allow_destructive, &effects);
+    NoteCommit(before);
+    if (outcome.ok()) {
+      TellActor();
+      // Not broadcast: peers fetch rows that were adopted at their own pace.
+      if (!outcome->adopted.empty() && listeners_.on_persisted)
+        listeners_.on_persisted(outcome->adopted);
+      TellEffects(std::move(effects));
+      parked_ = true;  // what waited for this schema
+      settle_at_ = {};
+    }
+    done(std::move(outcome));
+    CheckBroken();
+  }
+
   WriterQueue& queue() { return queue_; }
   const std::shared_ptr<storage::Snapshots>& snapshots() const { return snapshots_; }
   bool OnThread() const { return std::this_thread::get_id() == thread_.get_id(); }
@@ -157,6 +176,13 @@ class Writer::Impl {
     CheckBroken();
   }
 
+  void TellActor() {
+    const ActorId actor = store_->actor();
+    if (actor == actor_) return;
+    actor_ = actor;
+    if (listeners_.on_actor) listeners_.on_actor(actor);
+  }
+
   /// Before the clients: a hand-over, and others wait for it.
   void TellNetwork(const std::vector<Result<storage::Committed>>& results) {
     std::vector<gossip::Change> changes;
@@ -165,11 +191,7 @@ class Writer::Impl {
       changes.push_back({ChangeId{result->actor, result->version}, result->changeset});
     }
     if (!changes.empty()) {
-      const ActorId actor = store_->actor();
-      if (actor != actor_) {
-        actor_ = actor;
-        if (listeners_.on_actor) listeners_.on_actor(actor);
-      }
+      TellActor();
       if (listeners_.on_local_commit) listeners_.on_local_commit(std::move(changes));
     }
   }
@@ -378,6 +400,14 @@ void Writer::Stop() { impl_->Stop(); }
 void Writer::Execute(storage::Transaction transaction, ExecuteDone done) {
   WriterQueue::Local local{std::move(transaction), std::move(done)};
   if (auto error = impl_->queue().AddLocal(&local)) local.done(std::move(*error));
+}
+
+void Writer::ApplySchema(storage::Schema wanted, bool allow_destructive, SchemaDone done) {
+  const bool added = impl_->queue().AddTask(
+      [impl = impl_.get(), wanted = std::move(wanted), allow_destructive, done](storage::Store&) {
+        impl->ApplySchema(wanted, allow_destructive, done);
+      });
+  if (!added) done(Unavailable("the agent is stopping"));
 }
 
 bool Writer::Merge(std::vector<gossip::Change> changes) {

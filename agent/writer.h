@@ -46,6 +46,11 @@ class Writer {
   /// (queue full) or UNAVAILABLE (stopping).
   void Execute(storage::Transaction transaction, ExecuteDone done);
 
+  /// Another schema, between commits; what is queued waits. on_commit hears of it, then done, on
+  /// the writer thread. Like Execute when stopping.
+  using SchemaDone = std::function<void(Result<storage::SchemaOutcome>)>;
+  void ApplySchema(storage::Schema wanted, bool allow_destructive, SchemaDone done);
+
   /// False when the queue is full: nothing was taken.
   bool Merge(std::vector<gossip::Change> changes);
   bool StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last);

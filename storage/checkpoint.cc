@@ -95,6 +95,12 @@ Status Store::Impl::SaveState(std::string_view name, const crdt::ValueView& valu
   return save_state.Run();
 }
 
+Status Store::Impl::ForgetState(const std::string& name) {
+  ASSIGN_OR_RETURN(Stmt forget, db->Prepare("DELETE FROM __patina_state WHERE name = ?", false));
+  forget.BindText(1, name);
+  return forget.Run();
+}
+
 Status Store::Impl::SaveDigests() {
   for (const auto& table : tables) {
     if (!table->digest_dirty) continue;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "storage/digest.h"
 #include "storage/introspect.h"
+#include "storage/lives.h"
 #include "storage/log.h"
 #include "storage/table_io.h"
 
@@ -73,7 +74,9 @@ class Check {
   }
 
   Status CheckTable(const std::string& name, std::string_view stored, bool comparable) {
-    ASSIGN_OR_RETURN(const Table table, IntrospectTable(db_, name));
+    ASSIGN_OR_RETURN(Table table, IntrospectTable(db_, name));
+    ASSIGN_OR_RETURN(const DroppedInFile dropped, ReadDropped(db_));
+    SetLives(dropped, &table);
     TableIo io(&db_, &table, 0);
     RowHasher hasher(table);
     RETURN_IF_ERROR(io.RecomputeDigest(&hasher, actors_, {}));

@@ -3,58 +3,15 @@
 
 #include "base/log.h"
 #include "storage/introspect.h"
+#include "storage/lives.h"
 #include "storage/store_impl.h"
 
 // Bringing the file's tables to a declared schema: at start, and while the agent serves.
-//
-// __patina_state 'dropped' is what tables.toml said when the file was last brought up to it: names
-// dropped earlier must stay listed. Format: u8 format = 1 | tables dropped | number of tables |
-// per table: name | columns dropped; each list: number of names | per name: name, how often.
 
 namespace patina::storage {
 namespace {
 
-constexpr uint8_t kDroppedFormat = 1;
 constexpr size_t kRowsAtOnce = 1'000;  // rewritten between two looks at the cursor
-
-void EncodeDropped(const Dropped& dropped, ByteWriter& out) {
-  out.Varint(dropped.size());
-  for (const auto& [name, times] : dropped) {
-    out.String(name);
-    out.Varint(times);
-  }
-}
-
-void DecodeDropped(ByteReader& in, Dropped* dropped) {
-  const uint64_t count = in.Varint();
-  for (uint64_t i = 0; i < count && in.ok(); ++i) {
-    const std::string name(in.String());
-    (*dropped)[name] = static_cast<uint32_t>(in.Varint());
-  }
-}
-
-struct DroppedInFile {
-  Dropped tables;
-  std::map<std::string, Dropped> columns;
-};
-
-Result<DroppedInFile> ReadDropped(Db& db) {
-  DroppedInFile dropped;
-  ASSIGN_OR_RETURN(Stmt select,
-                   db.Prepare("SELECT value FROM __patina_state WHERE name = 'dropped'", false));
-  ASSIGN_OR_RETURN(const bool row, select.Step());
-  if (!row) return dropped;
-  ByteReader in(select.ColumnBytes(0));
-  const bool known = in.U8() == kDroppedFormat;
-  DecodeDropped(in, &dropped.tables);
-  const uint64_t tables = in.Varint();
-  for (uint64_t i = 0; i < tables && in.ok(); ++i) {
-    const std::string name(in.String());
-    DecodeDropped(in, &dropped.columns[name]);
-  }
-  if (!known || !in.ok()) return DataLoss("the list of dropped names is damaged");
-  return dropped;
-}
 
 }  // namespace
 
@@ -85,14 +42,7 @@ Result<Schema> Store::Impl::SchemaInFile(const Schema& wanted) {
     if (!table.ok()) return FailedPrecondition(options.path + ": " + table.error().message);
     table->plain = !replicated;
     if (declared != nullptr) table->merge_row = declared->merge_row;
-    if (const auto life = dropped.tables.find(name); life != dropped.tables.end())
-      table->life = life->second;
-    if (const auto lives = dropped.columns.find(name); lives != dropped.columns.end())
-      table->dropped = lives->second;
-    for (Column& column : table->columns) {
-      const auto life = table->dropped.find(column.name);
-      if (life != table->dropped.end()) column.life = life->second;
-    }
+    SetLives(dropped, &*table);
     current.tables.push_back(std::move(*table));
   }
   current.dropped_tables = dropped.tables;
@@ -116,19 +66,6 @@ Result<Schema> Store::Impl::DeclaredInFile(const Schema& wanted) {
   result.dropped_tables = wanted.dropped_tables;
   result.warnings = wanted.warnings;
   return result;
-}
-
-Status Store::Impl::SaveDropped(const Schema& wanted) {
-  std::string bytes;
-  ByteWriter out(&bytes);
-  out.U8(kDroppedFormat);
-  EncodeDropped(wanted.dropped_tables, out);
-  out.Varint(wanted.tables.size());
-  for (const Table& table : wanted.tables) {
-    out.String(table.name);
-    EncodeDropped(table.dropped, out);
-  }
-  return SaveState("dropped", crdt::ValueView::Blob(bytes));
 }
 
 Status Store::Impl::EraseCells(const Table& table, crdt::ColumnIndex column) {
@@ -216,14 +153,13 @@ Status Store::Impl::RunChange(const SchemaChange& change, const Schema& wanted, 
   if (change.kind == Kind::kDropTable) {
     const TableIo io(db.get(), &*old, 0);
     RETURN_IF_ERROR(db->Exec("DROP TABLE " + io.clock_table() + "; DROP TABLE " + io.dead_table()));
-    ASSIGN_OR_RETURN(Stmt forget, db->Prepare("DELETE FROM __patina_state WHERE name = ?", false));
-    forget.BindText(1, "digest:" + change.table);
-    RETURN_IF_ERROR(forget.Run());
+    RETURN_IF_ERROR(ForgetState("digest:" + change.table));
   }
   if (!change.sql.empty()) RETURN_IF_ERROR(db->Exec(change.sql));
   if (change.kind == Kind::kAddTable || change.kind == Kind::kAdoptTable) {
     RETURN_IF_ERROR(TableIo(db.get(), wanted.Find(change.table), 0).CreateOwnTables());
   }
+  if (change.kind == Kind::kAdoptTable) RETURN_IF_ERROR(NoteAdopting(change.table));
   LogInfo("storage", "schema: ", change.text);
   NoteProgress();
   return OkStatus();
@@ -240,7 +176,8 @@ Status Store::Impl::RunChanges(const std::vector<SchemaChange>& changes, const S
       return error;
     }
   }
-  return SaveDropped(wanted);
+  const std::string dropped = EncodeDropped(wanted);
+  return SaveState("dropped", crdt::ValueView::Blob(dropped));
 }
 
 Status Store::Impl::MigrateFile() {

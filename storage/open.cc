@@ -53,6 +53,8 @@ Status Store::Impl::Open() {
   for (const auto& [id, change] : parked) received.Add(id);
   StartCapture();
   last_checkpoint = options.clock->Now();
+  std::vector<ChangeId> adopted;  // in received() like all others
+  RETURN_IF_ERROR(AdoptTables(&adopted));
   // The schema may be another than when these were parked.
   CommitEffects effects;
   for (auto& [id, change] : parked) change.future = true;

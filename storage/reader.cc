@@ -201,6 +201,8 @@ Result<uint64_t> Reader::LastSeq() {
 Result<QueryReads> Reader::Analyze(const Statement& query) {
   Db& db = impl_->db;
   const PlaceScope scope(db, impl_->place);
+  // SQLite looks whether the tables are others when a statement runs, not when it is prepared.
+  RETURN_IF_ERROR(impl_->db.QueryInt("SELECT count(*) FROM (SELECT 1 FROM sqlite_schema LIMIT 1)"));
   ReadWatch watch;
   *impl_->guard = {true, &watch};
   Result<Stmt> prepared = PrepareOne(db, query.sql, kQueryBytesMax);

@@ -175,9 +175,13 @@ Result<SchemaOutcome> Store::Impl::ApplySchema(const Schema& wanted, bool allow_
   RETURN_IF_ERROR(changed);
   options.schema = wanted;
   for (auto& [id, change] : parked) change.future = true;  // each may be understood now
+  RETURN_IF_ERROR(AdoptTables(&outcome.adopted));
   ++stats.schema_changes;
   outcome.took = options.clock->Now() - started;
   stats.last_schema_change_ms = static_cast<double>(ToUs(outcome.took)) / 1000;
+  LogInfo("storage", "the schema was changed in ", stats.last_schema_change_ms,
+          " ms; writes waited meanwhile");
+  effects->last_seq = last_seq;
   effects->rows_unknown = true;
   effects->tables_changed.assign(tables.size(), true);
   effects->schema = std::make_shared<const Schema>(schema);

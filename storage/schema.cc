@@ -186,6 +186,15 @@ std::string QuoteName(std::string_view name) {
   return quoted + '"';
 }
 
+std::string QuoteToml(std::string_view name) {
+  std::string quoted = "\"";
+  for (char c : name) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
 std::optional<crdt::ColumnIndex> Table::FindColumn(std::string_view column) const {
   for (size_t i = 0; i < columns.size(); ++i) {
     if (columns[i].name == column) return static_cast<crdt::ColumnIndex>(i);

@@ -135,5 +135,7 @@ std::pair<std::string_view, uint32_t> ReadTravelName(std::string_view travel_nam
 
 /// "name" with quotes, for SQL.
 std::string QuoteName(std::string_view name);
+/// The same for tables.toml.
+std::string QuoteToml(std::string_view name);
 
 }  // namespace patina::storage

@@ -121,7 +121,8 @@ struct ParkedChange {
 /// What ApplySchema did.
 struct SchemaOutcome {
   std::vector<SchemaChange> changes;
-  Duration took{};  // so long all other writes waited
+  std::vector<ChangeId> adopted;  // own changes that hold the rows of adopted tables
+  Duration took{};                // so long all other writes waited
 };
 
 struct StoreStats {
@@ -186,7 +187,8 @@ class Store {
 
   /// What ApplySchema would do, or why not, change by change.
   Result<std::vector<SchemaChange>> PlanSchema(const Schema& wanted);
-  /// Brings the tables to another schema, in one commit. *effects says so. Afterwards parked
+  /// Brings the tables to another schema, in one commit, and adopts the rows of tables that another
+  /// program made, in commits of their own. *effects says so. Afterwards parked
   /// changes may be due (SettleParked), and no table is wanted in effects. Errors as Open's; then
   /// nothing has changed.
   Result<SchemaOutcome> ApplySchema(const Schema& wanted, bool allow_destructive,

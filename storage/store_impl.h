@@ -102,9 +102,16 @@ class Store::Impl {
   Result<Schema> DeclaredInFile(const Schema& wanted);
   Status RunChanges(const std::vector<SchemaChange>& changes, const Schema& wanted, Schema from);
   Status RunChange(const SchemaChange& change, const Schema& wanted, Schema* from);
-  Status SaveDropped(const Schema& wanted);
   Status EraseCells(const Table& table, crdt::ColumnIndex column);
   Status EraseCell(const Table& table, crdt::ColumnIndex column, bool dead, ErasedRow* row);
+
+  // adopt.cc
+  Status NoteAdopting(const std::string& table);
+  Status AdoptTables(std::vector<ChangeId>* adopted);
+  Status AdoptTable(TableIo& table, std::string after, std::vector<ChangeId>* adopted);
+  Status ReadPart(TableIo& table, std::string_view after, std::vector<NetChange>* rows);
+  Status AdoptPart(std::vector<NetChange> rows, const std::string& table,
+                   std::vector<ChangeId>* adopted);
 
   // reload.cc
   Result<Schema> CurrentSchema(const Schema& wanted);
@@ -203,6 +210,7 @@ class Store::Impl {
                  bool alive_after);
   TableIo* FindTable(std::string_view name);
   Status SaveState(std::string_view name, const crdt::ValueView& value);
+  Status ForgetState(const std::string& name);
   Status WriteDirtyRows();
   Status SaveDigests();
   Status IndexLogTail();

@@ -37,20 +37,26 @@ EventBatch SingleEvent(EventKind kind, uint64_t change_number, std::string reaso
   return std::make_shared<const std::vector<Event>>(1, std::move(event));
 }
 
+EventBatch ErrorBatch(const Error& error) {
+  Event event;
+  event.kind = EventKind::kError;
+  event.reason = error.message;
+  event.error = error;
+  return std::make_shared<const std::vector<Event>>(1, std::move(event));
+}
+
 Engine::Impl::Impl(const EngineLimits& limits, const storage::Schema& schema,
                    storage::Reader& reader, const Clock& clock,
                    std::function<void(std::vector<bool>)> want_tables,
                    const std::atomic<bool>* cancelled)
     : limits_(limits),
-      schema_(schema),
+      schema_(std::make_shared<const storage::Schema>(schema)),
       reader_(reader),
       clock_(clock),
       want_tables_(std::move(want_tables)),
       cancelled_(cancelled),
-      wanted_(schema.tables.size(), false),
       next_heartbeat_(clock.Now() + kHeartbeatInterval) {
-  feeds_.reserve(schema.tables.size());
-  for (const auto& table : schema.tables) feeds_.emplace_back(table);
+  MakeFeeds();
 }
 
 Result<SubscriberId> Engine::Impl::Subscribe(const SubscribeRequest& request,
@@ -70,7 +76,7 @@ Result<SubscriberId> Engine::Impl::Subscribe(const SubscribeRequest& request,
 
 Result<Plan> Engine::Impl::PlanFor(const storage::Statement& statement) {
   ASSIGN_OR_RETURN(const storage::QueryReads reads, reader_.Analyze(statement));
-  ASSIGN_OR_RETURN(Plan plan, MakePlan(statement, reads, schema_));
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(statement, reads, *schema_));
   if (plan.key_columns == 0) return plan;
   // The key columns were put in by reading words: SQLite has to agree.
   storage::Statement with_keys = statement;
@@ -178,7 +184,10 @@ void Engine::Impl::Drop(QueryId id) {
   const auto found = queries_.find(id);
   CHECK(found != queries_.end());
   Query& query = *found->second;
-  for (const auto& read : query.plan().tables) feeds_[read.table].Remove(id, query.plan());
+  for (const auto& read : query.plan().tables) {
+    // After another schema the plan may be of tables that are gone.
+    if (read.table < feeds_.size()) feeds_[read.table].Remove(id, query.plan());
+  }
   for (const auto& [subscriber_id, subscriber] : query.subscribers) {
     subscribers_.erase(subscriber_id);
   }
@@ -189,11 +198,7 @@ void Engine::Impl::Drop(QueryId id) {
 
 void Engine::Impl::Fail(Query& query, const Error& error) {
   LogWarning("subscribe", "query ended: ", error.ToString());
-  Event event;
-  event.kind = EventKind::kError;
-  event.reason = error.message;
-  event.error = error;
-  query.Tell(std::make_shared<const std::vector<Event>>(1, std::move(event)));
+  query.Tell(ErrorBatch(error));
   Drop(query.id());
 }
 

@@ -91,8 +91,8 @@ struct EngineStats {
 /// answer on the tables after that log entry.
 class Engine {
  public:
-  /// Both outlive the engine. want_tables is told which tables' rows are needed in effects whenever
-  /// that grows; it must return only when commits from now on will carry them (see
+  /// The reader outlives the engine. want_tables is told which tables' rows are needed in effects
+  /// whenever that grows; it must return only when commits from now on will carry them (see
   /// storage::Store::SetEffectTables). When *cancelled becomes true, the query that runs and all
   /// later ones end with UNAVAILABLE; null: never.
   Engine(const EngineLimits& limits, const storage::Schema& schema, storage::Reader& reader,
@@ -108,7 +108,9 @@ class Engine {
   /// No event comes after this.
   void Unsubscribe(SubscriberId id);
 
-  /// Commits in order, none left out.
+  /// Commits in order, none left out. After one that changes the schema, each query goes on, starts
+  /// over with a reason (kReset: the columns of its answer are others), or ends (kError: something
+  /// that it reads is gone).
   void OnCommit(const storage::CommitEffects& effects);
 
   /// Heartbeats (each second), delayed re-runs, forgetting idle queries.

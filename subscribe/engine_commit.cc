@@ -8,9 +8,15 @@
 // What a commit means to the queries, and what time does: delayed runs, heartbeats, forgetting.
 
 namespace patina::subscribe {
+namespace {
+
+constexpr Duration kSchemaWait = std::chrono::seconds(1);
+
+}  // namespace
 
 void Engine::Impl::OnCommit(const storage::CommitEffects& effects) {
   CHECK(thread_.IsCurrent());
+  if (effects.schema) return ChangeSchema(effects);
   const bool logged = effects.first_seq <= effects.last_seq;
   if (!logged && !effects.rows_unknown) return;
   std::map<uint32_t, Rows> rows;
@@ -106,7 +112,15 @@ void Engine::Impl::Rerun(Query& query) {
   std::vector<Event> events;
   const Instant start = clock_.Now();
   const Status status = query.Evaluate(reader_, cancelled_, &events);
+  if (!status.ok() && !query.waits_for_schema && TablesAreOthers(query)) {
+    // The commit that says so is on its way. No row was read: the answer is as it was.
+    query.waits_for_schema = true;
+    query.rerun_at = start + kSchemaWait;
+    reruns_due_.insert({query.rerun_at, query.id()});
+    return;
+  }
   if (!status.ok()) return Fail(query, status.error());
+  query.waits_for_schema = false;
   query.rerun_allowed_at =
       start + std::max(limits_.rerun_interval_min, kIntervalPerWork * (clock_.Now() - start));
   if (!events.empty()) Publish(query, query.as_of(), std::move(events));

@@ -22,6 +22,7 @@ inline constexpr Duration kHeartbeatInterval = std::chrono::seconds(1);
 /// before 4 d after it began.
 inline constexpr int kIntervalPerWork = 4;
 
+EventBatch ErrorBatch(const Error& error);
 EventBatch SingleEvent(EventKind kind, uint64_t change_number, std::string reason = {});
 
 /// The engine's insides: queries coming and going are in engine.cc, commits in engine_commit.cc.
@@ -54,6 +55,16 @@ class Engine::Impl {
   void Greet(const Query& query, const SubscribeRequest& request, bool is_new,
              Subscriber* subscriber);
 
+  // Another schema (engine_schema.cc).
+  void ChangeSchema(const storage::CommitEffects& effects);
+  /// The same query on the new tables: goes on, starts over or ends.
+  void Renew(Query& query, Result<Plan> plan, const storage::CommitEffects& effects);
+  static bool HasSameAnswer(const Query& query, const Result<Plan>& plan);
+  /// Than when the query was planned: a name is gone, or the answer has other columns.
+  bool TablesAreOthers(const Query& query);
+  void StartOver(Query& query, const std::string& reason);
+  void MakeFeeds();
+
   // A commit (engine_commit.cc).
   using Rows = std::vector<const storage::RowEffect*>;
   void MarkDirty(QueryId id, const storage::CommitEffects& effects);
@@ -71,7 +82,7 @@ class Engine::Impl {
   uint64_t PositionOf(const Query& query) const;
 
   const EngineLimits limits_;
-  const storage::Schema& schema_;
+  std::shared_ptr<const storage::Schema> schema_;
   storage::Reader& reader_;
   const Clock& clock_;
   const std::function<void(std::vector<bool>)> want_tables_;
@@ -81,7 +92,7 @@ class Engine::Impl {
   std::map<QueryId, std::unique_ptr<Query>> queries_;
   std::unordered_map<std::string, Query*> queries_by_key_;
   std::unordered_map<SubscriberId, Query*> subscribers_;
-  std::vector<TableFeed> feeds_;  // by position in schema_.tables
+  std::vector<TableFeed> feeds_;  // by position in schema_->tables
   std::vector<bool> wanted_;
   std::set<std::pair<Instant, QueryId>> reruns_due_;  // of dirty queries
   QueryId next_query_ = 1;

@@ -77,7 +77,8 @@ Error Why(Error error, Duration deadline) {
 
 Query::Query(uint64_t id, storage::Statement statement, Plan plan, const EngineLimits& limits)
     : id_(id),
-      statement_(WithSql(std::move(statement), plan.sql)),
+      asked_(std::move(statement)),
+      statement_(WithSql(asked_, plan.sql)),
       plan_(std::move(plan)),
       rows_max_(limits.result_rows_max),
       deadline_(limits.query_deadline),
@@ -129,6 +130,13 @@ Status Query::ApplyRows(const std::vector<const storage::RowEffect*>& rows, Prob
   as_of_ = change_number;
   if (result_.size() <= rows_max_) return OkStatus();
   return ResourceExhausted(StrCat("the query's answer has more than ", rows_max_, " rows"));
+}
+
+void Query::Replan(Plan plan) {
+  CHECK(plan.sql == plan_.sql && plan.columns == plan_.columns &&
+        plan.key_columns == plan_.key_columns);
+  plan_ = std::move(plan);
+  probe_query_.reset();  // of a table that may be gone
 }
 
 std::vector<EventBatch> Query::SnapshotBatches(uint64_t change_number, bool without_rows) const {

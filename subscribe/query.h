@@ -53,6 +53,11 @@ class Query {
   bool dirty() const { return dirty_; }
   uint64_t as_of() const { return as_of_; }
 
+  /// The tables are others, the answer's columns the same. It must be evaluated next.
+  void Replan(Plan plan);
+  /// As the client gave it.
+  const storage::Statement& asked() const { return asked_; }
+
   uint64_t id() const { return id_; }
   const Plan& plan() const { return plan_; }
   History& history() { return history_; }
@@ -64,11 +69,13 @@ class Query {
   Instant idle_since{};  // if there are no subscribers
   Instant rerun_at{};    // if dirty
   Instant rerun_allowed_at{};
+  bool waits_for_schema = false;  // its last run failed as if the tables had changed
 
  private:
   const uint64_t id_;
+  const storage::Statement asked_;
   const storage::Statement statement_;  // to run: the plan's SQL, the client's parameters
-  const Plan plan_;
+  Plan plan_;
   const size_t rows_max_;
   const Duration deadline_;
   ResultSet result_;

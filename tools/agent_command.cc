@@ -163,6 +163,7 @@ void RunAgent(const Options& options, CommandContext& context) {
   Result<std::unique_ptr<agent::Agent>> agent = agent::Agent::Start(*config);
   if (!agent.ok()) return Fail(context, agent.error());
   signals.OnTerminate([&agent] { (*agent)->RequestStop(); });
+  signals.OnHangup([&agent] { (*agent)->ReloadSchema(); });
   Announce(*config, **agent, sample);
   const Status fatal = (*agent)->WaitForFatal();
   (*agent)->Stop();

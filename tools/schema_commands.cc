@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -19,6 +20,8 @@ namespace patina::tools {
 namespace {
 
 using Paths = std::vector<std::string>;
+
+constexpr auto kApplyDeadline = std::chrono::minutes(10);  // an index of many rows takes long
 
 std::optional<storage::Schema> Load(const Paths& paths, CommandContext& context) {
   Result<storage::Schema> schema = storage::LoadSchema(paths);
@@ -68,6 +71,33 @@ std::optional<storage::Schema> Running(const Connection& connection, CommandCont
   return *std::move(schema);
 }
 
+/// How many changesets are parked, by what they wait for. Nothing when it cannot be learned.
+void CountParked(const Connection& connection, CommandContext& context,
+                 std::map<std::string, int64_t>* waiting) {
+  grpc::ClientContext call;
+  PrepareCall(context, call, std::chrono::seconds(10));
+  v1::StatusResponse status;
+  if (!v1::Admin::NewStub(connection.channel)->Status(&call, {}, &status).ok()) return;
+  for (const auto& parked : status.parked()) {
+    const std::string& reason = parked.reason();
+    ++(*waiting)[reason.substr(0, reason.find(" (dropped "))];
+  }
+}
+
+/// As the reason of a parked changeset says it.
+std::string WaitsFor(const storage::SchemaChange& change) {
+  using Kind = storage::SchemaChange::Kind;
+  if (change.kind == Kind::kAddTable) return "unknown table " + change.table;
+  if (change.kind == Kind::kAddColumn)
+    return "unknown column " + change.table + "." + change.column;
+  return {};
+}
+
+std::string EffectOf(const storage::SchemaChange& change) {
+  if (change.kind == storage::SchemaChange::Kind::kRefused) return "REFUSED";
+  return change.destructive() ? "destructive" : "additive";
+}
+
 /// Prints what would change. Nothing when it failed (and said so) or a change is refused.
 std::optional<size_t> PrintDiff(const Connection& connection, const Paths& paths,
                                 CommandContext& context) {
@@ -81,11 +111,15 @@ std::optional<size_t> PrintDiff(const Connection& connection, const Paths& paths
     return 0;
   }
   size_t refused = 0;
-  RowPrinter printer(std::cout, context.format, {"change", "sql"});
+  std::map<std::string, int64_t> waiting;
+  CountParked(connection, context, &waiting);
+  RowPrinter printer(std::cout, context.format, {"change", "effect", "parked", "sql"});
   for (const storage::SchemaChange& change : changes) {
     const bool is_refused = change.kind == storage::SchemaChange::Kind::kRefused;
     refused += is_refused ? 1 : 0;
-    printer.Print({Text(is_refused ? "REFUSED: " + change.text : change.text), Text(change.sql)});
+    const auto parked = waiting.find(WaitsFor(change));
+    printer.Print({Text(change.text), Text(EffectOf(change)),
+                   Number(parked == waiting.end() ? 0 : parked->second), Text(change.sql)});
   }
   printer.Finish();
   if (refused == 0) return changes.size();
@@ -98,7 +132,7 @@ void Diff(const Paths& paths, CommandContext& context) {
   if (connection.channel) PrintDiff(connection, paths, context);
 }
 
-void Apply(const Paths& paths, CommandContext& context) {
+void Apply(const Paths& paths, bool allow_destructive, CommandContext& context) {
   const Connection connection = DialOrFail(context);
   if (!connection.channel) return;
   if (!paths.empty()) {
@@ -106,9 +140,10 @@ void Apply(const Paths& paths, CommandContext& context) {
     if (!changes || *changes == 0) return;
   }
   grpc::ClientContext call;
-  PrepareCall(context, call, std::chrono::seconds(60));
+  PrepareCall(context, call, kApplyDeadline);
   v1::SchemaRequest request;
   request.set_action(v1::SchemaRequest::ACTION_RELOAD);
+  request.set_allow_destructive(allow_destructive);
   v1::SchemaResponse response;
   const grpc::Status status =
       v1::Admin::NewStub(connection.channel)->Schema(&call, request, &response);
@@ -117,6 +152,8 @@ void Apply(const Paths& paths, CommandContext& context) {
     std::cerr << "warning: " << warning << '\n';
   RowPrinter printer(std::cout, context.format, {"done"});
   for (const std::string& change : response.changes()) printer.Print({Text(change)});
+  printer.Finish();
+  std::cerr << "writes waited " << static_cast<double>(response.waited_us()) / 1000 << " ms\n";
 }
 
 }  // namespace
@@ -137,9 +174,13 @@ void AddSchemaCommands(CLI::App& app, CommandContext& context) {
   diff->callback([paths, &context] { Diff(*paths, context); });
 
   CLI::App* apply = schema->add_subcommand(
-      "apply", "Let the agent read its configured files again and apply additive changes");
+      "apply", "Let the agent read its configured files again and change its tables to them");
   apply->add_option("PATH", *paths, "the same files, to see first what they change");
-  apply->callback([paths, &context] { Apply(*paths, context); });
+  const auto allow_destructive = std::make_shared<bool>(false);
+  apply->add_flag("--allow-destructive", *allow_destructive,
+                  "drop the columns and tables that tables.toml lists as dropped");
+  apply->callback(
+      [paths, allow_destructive, &context] { Apply(*paths, *allow_destructive, context); });
 }
 
 }  // namespace patina::tools

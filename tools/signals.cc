@@ -45,9 +45,14 @@ void SignalThread::OnTerminate(std::function<void()> stop) {
   stop_ = std::move(stop);
 }
 
+void SignalThread::OnHangup(std::function<void()> reload) {
+  const std::lock_guard lock(mutex_);
+  reload_ = std::move(reload);
+}
+
 void SignalThread::Forget() {
   const std::lock_guard lock(mutex_);
-  stop_ = nullptr;
+  stop_ = reload_ = nullptr;
 }
 
 void SignalThread::Run() {
@@ -55,12 +60,19 @@ void SignalThread::Run() {
   for (int signal = 0; sigwait(&watched, &signal) == 0;) {
     if (signal == kEndThread) return;
     if (signal == SIGHUP) {
-      LogWarning("agent",
-                 "SIGHUP: schema and configuration are read at start; restart to apply changes");
+      Hangup();
       continue;
     }
     Terminate(signal);
   }
+}
+
+void SignalThread::Hangup() {
+  const std::lock_guard lock(mutex_);
+  if (terminated_) return;
+  LogInfo("agent", "SIGHUP: the schema is read again (the configuration only at start)");
+  // It reads files and hands over, no more: Forget need not wait long.
+  if (reload_) reload_();
 }
 
 void SignalThread::Terminate(int signal) {

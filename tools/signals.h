@@ -7,7 +7,7 @@
 namespace patina::tools {
 
 /// Takes the process's signals in a thread of its own: SIGTERM and SIGINT ask for a clean stop, a
-/// second one ends the process at once; SIGHUP is logged (a schema is read at start). SIGPIPE is
+/// second one ends the process at once; SIGHUP asks for a reload. SIGPIPE is
 /// ignored. Construct before other threads are started: they inherit the mask.
 class SignalThread {
  public:
@@ -19,15 +19,18 @@ class SignalThread {
 
   /// Called on the signal thread, once; at once and here if the signal came already.
   void OnTerminate(std::function<void()> stop);
-  /// stop will not be called from now on (it may point to what is going).
+  /// Called on the signal thread for each SIGHUP from now on.
+  void OnHangup(std::function<void()> reload);
+  /// Neither is called from now on (they may point to what is going).
   void Forget();
 
  private:
   void Run();
   void Terminate(int signal);
+  void Hangup();
 
   std::mutex mutex_;
-  std::function<void()> stop_;
+  std::function<void()> stop_, reload_;
   bool terminated_ = false;
   std::thread thread_;
 };

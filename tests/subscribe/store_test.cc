@@ -66,6 +66,15 @@ class Node {
     engine->OnCommit(effects);
   }
 
+  void Apply(const std::string& sql, const std::string& toml = {}) {
+    const auto schema = storage::ParseSchema(sql, "new.sql", toml);
+    ASSERT_TRUE(schema.ok()) << schema.error().message;
+    storage::CommitEffects effects;
+    const auto outcome = store->ApplySchema(*schema, true, &effects);
+    ASSERT_TRUE(outcome.ok()) << outcome.error().message;
+    engine->OnCommit(effects);
+  }
+
   void Compare() {
     for (const auto& [statement, folder] : queries) {
       EXPECT_EQ(folder->last_error, "");
@@ -140,6 +149,38 @@ TEST(SubscribeStoreTest, FollowsLocalWritesAndMerges) {
       b.Compare();
     }
   }
+}
+
+TEST(SubscribeStoreTest, AnotherSchemaEndsRestartsOrKeepsEachQuery) {
+  ManualClock clock;
+  clock.now += std::chrono::hours(24 * 365 * 50);
+  Node node(clock, 1);
+  (void)node.Execute({"INSERT INTO machines VALUES ('m1', 'web', 1, 0.5), ('m2', 'db', 2, 1)",
+                      "INSERT INTO places VALUES (1, 'm1', 'web')"});
+  node.Listen(Sql("SELECT load FROM machines"));                  // 0: its column goes
+  node.Listen(Sql("SELECT * FROM machines"));                     // 1: has other columns
+  node.Listen(Sql("SELECT id FROM machines WHERE app = 'web'"));  // 2, 3: go on
+  node.Listen(Sql("SELECT count(*) FROM machines"));
+  node.Listen(Sql("SELECT zone FROM places"));  // 4: its table goes
+  node.Apply(
+      "CREATE TABLE also (id TEXT NOT NULL PRIMARY KEY);"
+      "CREATE TABLE machines (id TEXT NOT NULL PRIMARY KEY, app TEXT, cpu INTEGER, new TEXT)",
+      "dropped_tables = [\"places\"]\n[machines]\ndropped = [\"load\"]");
+  EXPECT_EQ(node.queries[0].second->last_error, "the schema was changed: no such column: load");
+  EXPECT_EQ(node.queries[4].second->last_error, "the schema was changed: no such table: places");
+  EXPECT_EQ(node.queries[1].second->last_reset,
+            "the schema was changed: the answer has other columns");
+  EXPECT_EQ(node.queries[1].second->columns, (std::vector<std::string>{"id", "app", "cpu", "new"}));
+  EXPECT_EQ(node.queries[2].second->Count(EventKind::kReset), 0u);
+  EXPECT_EQ(node.queries[3].second->Count(EventKind::kReset), 0u);
+  node.queries.erase(node.queries.begin() + 4);
+  node.queries.erase(node.queries.begin());
+  node.Compare();
+  (void)node.Execute({"INSERT INTO machines VALUES ('m3', 'web', 3, 'n')",
+                      "DELETE FROM machines WHERE id = 'm1'"});
+  clock.now += std::chrono::seconds(1);
+  node.engine->Tick(clock.now);
+  node.Compare();
 }
 
 }  // namespace
