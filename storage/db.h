@@ -105,7 +105,9 @@ class Db {
 
 /// SQLite's (extended) result code as one of ours.
 Errc ErrcOfSqlite(int code);
+/// The connection's last error, or one of its codes; a disk that fails is named, with what to do.
 Error SqliteError(sqlite3* db, std::string_view what = {});
+Error SqliteError(sqlite3* db, int code, std::string_view what);
 
 /// A hook's or row's sqlite3_value as a view; valid as long as the value.
 crdt::ValueView ViewOfSqliteValue(sqlite3_value* value);

@@ -93,7 +93,8 @@ Status Store::Impl::OpenConnection() {
                          "; PRAGMA cache_size = -", options.limits.page_cache_kib,
                          "; PRAGMA temp_store = MEMORY"
                          "; PRAGMA journal_size_limit = 4194304; PRAGMA recursive_triggers = ON"
-                         "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
+                         "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"
+                         "; PRAGMA cache_spill = OFF"));  // Store::Impl::Spilling says why
 }
 
 /// Before anything else is read or written: it may be the file of a newer release.
