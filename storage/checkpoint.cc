@@ -188,7 +188,8 @@ Status Store::Impl::CheckpointIfDue() {
       cache.dirty() >= options.limits.dirty_rows_max ||
       last_seq - checkpoint_seq >= options.limits.log_tail_max ||
       (last_seq > checkpoint_seq && now - last_checkpoint >= options.limits.checkpoint_interval);
-  return due && now >= checkpoint_not_before ? Checkpoint() : OkStatus();
+  const bool may = now >= checkpoint_not_before && damage.empty();
+  return due && may ? Checkpoint() : OkStatus();
 }
 
 Status Store::Impl::Checkpoint() {

@@ -196,8 +196,10 @@ Result<Db> Db::Open(const std::string& path, Mode mode) {
   if (mode == Mode::kReadOnly) flags |= SQLITE_OPEN_READONLY;
   if (mode == Mode::kMemory)
     flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
-  if (mode == Mode::kInspect) flags |= SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
-  const bool immutable = mode == Mode::kInspect && !HasWriteAheadLog(path);
+  if (mode == Mode::kInspect || mode == Mode::kFileAlone)
+    flags |= SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
+  const bool immutable =
+      mode == Mode::kFileAlone || (mode == Mode::kInspect && !HasWriteAheadLog(path));
   const std::string name = immutable ? ImmutableUri(path) : path;
   sqlite3* raw = nullptr;
   const char* vfs = mode == Mode::kReadWriteCreate ? WalVfsName() : nullptr;

@@ -71,7 +71,8 @@ class StmtScope {
 class Db {
  public:
   /// kInspect: read-only, of a file that nobody writes; nothing is made beside it.
-  enum class Mode { kReadWriteCreate, kReadOnly, kInspect, kMemory };
+  /// kFileAlone: the same, as if there were no write-ahead log.
+  enum class Mode { kReadWriteCreate, kReadOnly, kInspect, kFileAlone, kMemory };
 
   static Result<Db> Open(const std::string& path, Mode mode);
   Db(Db&&) = default;

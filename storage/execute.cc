@@ -443,6 +443,7 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
   }
   version = next_version;
   last_seq = next_seq;
+  NoteAcked();
   results.erase(results.begin() + static_cast<std::ptrdiff_t>(group_size), results.end());
   for (size_t i = 0; i < group_size; ++i) {
     if (failed[i]) continue;

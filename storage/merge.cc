@@ -220,6 +220,7 @@ void Store::Impl::NoteMerged(MergeBatch* batch, bool settling,
                              const std::vector<crdt::ChangesetHeader>& headers,
                              CommitEffects* effects) {
   last_seq = next_seq;
+  NoteAcked();
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const MergeOutcome& outcome = outcomes[i];
     if (outcome.state == MergeState::kDuplicate) ++stats.duplicates;

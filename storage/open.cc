@@ -26,6 +26,7 @@ void Store::Impl::Broken(const Error& error) {
 Status Store::Impl::Open() {
   CHECK(options.clock != nullptr);
   RETURN_IF_ERROR(OpenConnection());
+  RETURN_IF_ERROR(CompareWithAcked());
   RETURN_IF_ERROR(NoteIdentity());
   RETURN_IF_ERROR(CreateInternalTables());
   ASSIGN_OR_RETURN(begin, db->Prepare("BEGIN IMMEDIATE"));
@@ -51,6 +52,8 @@ Status Store::Impl::Open() {
   RETURN_IF_ERROR(ReplayLog());
   received = applied;
   for (const auto& [id, change] : parked) received.Add(id);
+  if (const std::string lost = DescribeLostCommits(); !lost.empty()) LogError("storage", lost);
+  NoteAcked();
   StartCapture();
   last_checkpoint = options.clock->Now();
   // The schema may be another than when these were parked.

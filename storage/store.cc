@@ -109,9 +109,12 @@ std::shared_ptr<Snapshots> Store::snapshots() const { return impl_->snapshots; }
 const std::string& Store::damage() const { return impl_->damage; }
 void Store::NoteDamage(const Error& error) { impl_->NoteFailure(error); }
 
+std::vector<crdt::ActorRanges> Store::LostCommits() const { return impl_->LostCommits(); }
+
 std::vector<std::string> Store::Troubles() const {
   std::vector<std::string> troubles;
-  for (const std::string& trouble : {impl_->damage, impl_->disk_trouble}) {
+  for (const std::string& trouble :
+       {impl_->damage, impl_->disk_trouble, impl_->DescribeLostCommits()}) {
     if (!trouble.empty()) troubles.push_back(trouble);
   }
   return troubles;

@@ -243,6 +243,9 @@ class Store {
   const std::string& damage() const;
   /// Takes note that a reader of the same file found it damaged.
   void NoteDamage(const Error& error);
+  /// Commits of earlier processes on this file that were acknowledged, are not in it (a damaged
+  /// write-ahead log, an older file put in its place), and were not returned by a peer yet.
+  std::vector<crdt::ActorRanges> LostCommits() const;
   /// What an operator should know of the disk and the file, in words; empty when all is well.
   std::vector<std::string> Troubles() const;
 

@@ -12,6 +12,7 @@
 
 #include "base/random.h"
 #include "crdt/actor_table.h"
+#include "storage/acked_file.h"
 #include "storage/capture.h"
 #include "storage/db.h"
 #include "storage/digest.h"
@@ -117,6 +118,17 @@ class Store::Impl {
                      std::vector<std::unique_ptr<TableIo>>& before);
   void ExtendCachedRows(const Schema& before);
   void UseTables(Schema next);
+
+  // lost_commits.cc
+  /// Before anything is written: is everything there that was acknowledged?
+  Status CompareWithAcked();
+  Status SetLogAside();
+  /// After a commit, before it is acknowledged.
+  void NoteAcked();
+  /// What own processes acknowledged before and the file no longer has, nor any peer returned yet.
+  std::vector<crdt::ActorRanges> LostCommits() const;
+  /// For people; empty when there are none.
+  std::string DescribeLostCommits() const;
 
   // execute.cc
   Status RunGroup(std::span<const Transaction> transactions,
@@ -275,7 +287,8 @@ class Store::Impl {
            log_bytes_uncommitted = 0;
   Instant last_checkpoint{};
   std::optional<int64_t> cluster_minus_steady_ms;
-  Duration checkpoint_delay{};  // 0: the last one succeeded
+  std::unique_ptr<AckedFile> acked;  // null: it could not be made
+  Duration checkpoint_delay{};       // 0: the last one succeeded
   Instant checkpoint_not_before{};
   bool broken = false, closed = false;
   std::string damage;        // the file is not what was written: for good

@@ -230,6 +230,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   for (const auto& table : tables) table->digest_dirty = false;
   actors_saved = actors.size();
   last_seq = checkpoint_seq = next_seq;
+  NoteAcked();
   std::erase_if(parked, [&](const auto& entry) {
     if (!applied.Contains(entry.first)) return false;
     parked_bytes -= entry.second.bytes;
