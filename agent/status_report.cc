@@ -79,6 +79,8 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "store.last_schema_change_ms", static_cast<uint64_t>(stats.last_schema_change_ms));
   Count(status, "store.replayed", stats.replayed);
   Count(status, "store.tombstones", stats.tombstones);
+  Count(status, "store.disk_failures", stats.disk_failures);
+  Count(status, "store.checkpoints_failed", stats.checkpoints_failed);
   Count(status, "store.last_checkpoint_ms", static_cast<uint64_t>(stats.last_checkpoint_ms));
 }
 
@@ -171,6 +173,7 @@ void FillFromStore(storage::Store& store, const Config& config, v1::StatusRespon
   for (const storage::TableDigest& table : store.Digests()) FillTable(table, status->add_tables());
   FillActors(store, status);
   FillParked(store, status);
+  for (const std::string& trouble : store.Troubles()) status->add_troubles(trouble);
   const storage::StoreStats stats = store.Stats();
   status->set_file_bytes(stats.file_bytes);
   status->set_wal_bytes(stats.wal_bytes);
