@@ -1,9 +1,6 @@
-#include <cerrno>
-#include <cstdio>
-#include <system_error>
-
 #include "base/log.h"
 #include "storage/store_impl.h"
+#include "storage/wal_check.h"
 
 // Commits that were acknowledged and are gone: noticed at the start, told, and struck off as peers
 // return them (docs/decisions/0008-commits-that-are-gone.md).
@@ -20,14 +17,6 @@ Result<uint64_t> NewestEntry(Db& db) {
       db.QueryInt("SELECT max(coalesce((SELECT max(seq) FROM __patina_log), 0), coalesce((SELECT "
                   "value FROM __patina_state WHERE name = 'last_seq'), 0))"));
   return static_cast<uint64_t>(newest);
-}
-
-/// Empty: the file is sound.
-Result<std::string> WhatIsWrong(Db& db) {
-  ASSIGN_OR_RETURN(Stmt check, db.Prepare("PRAGMA integrity_check(1)", false));
-  ASSIGN_OR_RETURN(const bool row, check.Step());
-  const std::string answer(row ? check.ColumnBytes(0) : "no answer");
-  return answer == "ok" ? std::string() : answer;
 }
 
 uint64_t CountOf(const std::vector<crdt::ActorRanges>& lost) {
@@ -47,34 +36,26 @@ Status Store::Impl::CompareWithAcked() {
     return OkStatus();
   }
   acked = std::move(*opened);
-  ASSIGN_OR_RETURN(uint64_t newest, NewestEntry(*db));
+  ASSIGN_OR_RETURN(const uint64_t newest, NewestEntry(*db));
   if (acked->last_seq() <= newest) return OkStatus();
-  // SQLite took the log as far as it is sound. Pages of later commits may be in the database
-  // already: then what the log still says of them is older, and the two together are no state that
-  // ever was.
+  LogError(
+      "storage", options.path, " ends with change ", newest, ", but ", acked->last_seq(),
+      " was acknowledged: its write-ahead log is damaged, or an older file was put in its place");
+  RETURN_IF_ERROR(CheckSound(*db, options.path));
+  // Without the log's index (files that were copied) nobody knows how much of the log had been
+  // copied to the database: should that be more than is left of it, the two are no state that ever
+  // was.
+  wal_limit.reset();
+  sqlite3_db_config(db->get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  db.reset();  // the end of the one that reads the file alone would end this one's locks
   uint64_t in_file = 0;
   if (Result<Db> alone = Db::Open(options.path, Db::Mode::kFileAlone); alone.ok())
     in_file = NewestEntry(*alone).value_or(0);
-  LogError("storage", options.path, " ends with change ", std::max(newest, in_file), ", but ",
-           acked->last_seq(), " was acknowledged: its write-ahead log is damaged, or an older ",
-           "file was put in its place");
-  if (in_file > newest) RETURN_IF_ERROR(SetLogAside());
-  ASSIGN_OR_RETURN(const std::string wrong, WhatIsWrong(*db));
-  if (wrong.empty()) return OkStatus();
-  return DataLoss(options.path + " is damaged: " + wrong +
-                  "; `patina reseed` rebuilds it from a peer");
-}
-
-Status Store::Impl::SetLogAside() {
-  const std::string log = options.path + "-wal", aside = log + ".damaged";
-  sqlite3_db_config(db->get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
-  wal_limit.reset();
-  db.reset();
-  if (std::rename(log.c_str(), aside.c_str()) != 0) {
-    return Unavailable(log + " cannot be renamed: " + std::generic_category().message(errno));
+  if (in_file > newest) {
+    return DataLoss(StrCat(options.path, " is damaged: it ends with change ", in_file,
+                           ", its write-ahead log with ", newest,
+                           "; `patina reseed` rebuilds it from a peer"));
   }
-  LogWarning("storage", "the database is ahead of what is sound in its log, which is kept as ",
-             aside);
   return OpenConnection();
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "storage/file_check.h"
 #include "storage/store_impl.h"
+#include "storage/wal_check.h"
 
 // Opening: connection, own tables, schema, checkpoint, and the replay of the log's tail.
 
@@ -25,8 +26,10 @@ void Store::Impl::Broken(const Error& error) {
 
 Status Store::Impl::Open() {
   CHECK(options.clock != nullptr);
+  ASSIGN_OR_RETURN(const bool log_damaged, SetDamagedWalAside(options.path));
   RETURN_IF_ERROR(OpenConnection());
   RETURN_IF_ERROR(CompareWithAcked());
+  if (log_damaged) RETURN_IF_ERROR(CheckSound(*db, options.path));
   RETURN_IF_ERROR(NoteIdentity());
   RETURN_IF_ERROR(CreateInternalTables());
   ASSIGN_OR_RETURN(begin, db->Prepare("BEGIN IMMEDIATE"));

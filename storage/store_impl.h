@@ -122,7 +122,6 @@ class Store::Impl {
   // lost_commits.cc
   /// Before anything is written: is everything there that was acknowledged?
   Status CompareWithAcked();
-  Status SetLogAside();
   /// After a commit, before it is acknowledged.
   void NoteAcked();
   /// What own processes acknowledged before and the file no longer has, nor any peer returned yet.

@@ -1,7 +1,15 @@
 #include <sqlite3.h>
+#include <sys/mount.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "base/log.h"
 #include "tests/storage/fault_vfs.h"
 #include "tests/storage/test_util.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_folder.h"
 
 // A disk without space: what does not fit fails, says what to do and leaves no trace; reading goes
 // on, and writing, too, once there is space.
@@ -147,6 +155,69 @@ TEST_F(DiskFullTest, AStoreThatCannotBeOpenedSaysWhyAndOpensLater) {
   node_.Open();
   EXPECT_EQ(node_.Rows("SELECT id FROM t").size(), 2u);
   ExpectWell();
+}
+
+/// A file system of a few megabytes in memory; not ok() where mounting is not allowed.
+class SmallDisk {
+ public:
+  explicit SmallDisk(const std::string& options)
+      : ok_(::mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, options.c_str()) == 0),
+        why_(ok_ ? "" : std::generic_category().message(errno)) {}
+  ~SmallDisk() {
+    if (ok_) ::umount2(folder_.path().c_str(), MNT_DETACH);
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  bool ok() const { return ok_; }
+  const std::string& why() const { return why_; }
+  std::string File(std::string_view name) const { return folder_.File(name); }
+
+ private:
+  const test::TemporaryFolder folder_;
+  const bool ok_;
+  const std::string why_;
+};
+
+TEST(SmallDiskTest, OnARealFullDiskNothingAcknowledgedIsLostAndItGoesOnOnceThereIsSpace) {
+  const SmallDisk disk("size=6m");
+  if (!disk.ok()) GTEST_SKIP() << "NOT TESTED: a tmpfs cannot be mounted here: " << disk.why();
+  const std::string filler = disk.File("filler");
+  test::WriteFile(filler, std::string(3 << 20, 'x'));
+  TestNode node(MustParse(kSchema), disk.File("node.db"), 1'800'000'000'000);
+  TestNode peer(node.options.schema);
+  std::vector<SharedBytes> acknowledged, waiting;
+  int failed = 0;
+  for (int i = 0; i < 300; ++i) {
+    const auto mine =
+        node.Try({StrCat("INSERT INTO t (id, a) VALUES ('m", i, "', zeroblob(9000))")});
+    if (mine.ok()) {
+      acknowledged.push_back(mine->changeset);
+    } else {
+      EXPECT_EQ(mine.error().code, Errc::kResourceExhausted) << mine.error().message;
+      ++failed;
+    }
+    waiting.push_back(peer.Do(StrCat("INSERT INTO t (id) VALUES ('p", i, "')")).changeset);
+    if (node.store->Merge(waiting, &node.effects).ok()) {
+      acknowledged.insert(acknowledged.end(), waiting.begin(), waiting.end());
+      waiting.clear();
+    }
+    if (i % 20 == 0) (void)node.store->Checkpoint();
+    ASSERT_FALSE(node.store->broken());
+  }
+  EXPECT_GT(failed, 10);
+  EXPECT_EQ(node.store->Troubles().size(), 1u);
+  EXPECT_FALSE(node.Rows("SELECT count(*) FROM t").empty()) << "reading goes on";
+  std::filesystem::remove(filler);
+  node.Do("UPDATE t SET b = 'there is space'");
+  node.Merge(waiting);
+  EXPECT_TRUE(node.store->Checkpoint().ok());
+  EXPECT_TRUE(node.store->Troubles().empty());
+  for (const SharedBytes& bytes : acknowledged)
+    EXPECT_TRUE(node.store->applied().Contains(crdt::PeekChangesetHeader(*bytes)->id));
+  EXPECT_EQ(Ask(node.options.path, "PRAGMA integrity_check"), "ok");
+  const auto digests = node.Digests();
+  node.CrashAndOpen();
+  EXPECT_EQ(node.Digests(), digests);
 }
 
 }  // namespace

@@ -74,6 +74,11 @@ struct FaultDisk::State {
     return code;
   }
 
+  bool Dead() {
+    const std::lock_guard lock(mutex);
+    return dead;
+  }
+
   uint64_t Bytes() const { return SizeOf(path) + SizeOf(path + "-wal"); }
 
   /// How many of the bytes there is room for.
@@ -201,7 +206,10 @@ int ShmLock(sqlite3_file* file, int offset, int count, int flags) {
   return Under(file).xShmLock(RealOf(file), offset, count, flags);
 }
 void ShmBarrier(sqlite3_file* file) { Under(file).xShmBarrier(RealOf(file)); }
-int ShmUnmap(sqlite3_file* file, int remove) { return Under(file).xShmUnmap(RealOf(file), remove); }
+int ShmUnmap(sqlite3_file* file, int remove) {
+  const bool dead = Of(file)->open->disk->Dead();  // who is killed removes nothing
+  return Under(file).xShmUnmap(RealOf(file), dead ? 0 : remove);
+}
 
 constexpr sqlite3_io_methods kMethods = {2,  // no memory mapping: reads are to be seen
                                          Close,       Read,       Write,
