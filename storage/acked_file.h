@@ -18,7 +18,7 @@ namespace patina::storage {
 /// One page, mapped and shared: noting a commit is two stores, without a system call, and survives
 /// the process. The kernel writes it to the disk by itself, so after a power cut it may be older
 /// than the database: then nothing is said that is not so.
-/// docs/decisions/0008-commits-that-are-gone.md.
+/// docs/decisions/0009-commits-that-are-gone.md.
 ///
 /// The format, in this machine's byte order: "PATACK01", the log's last entry (8 bytes), the number
 /// of actors ever noted (8), and kActors times: actor (16), its last version (8), when it was taken

@@ -3,7 +3,7 @@
 #include "storage/wal_check.h"
 
 // Commits that were acknowledged and are gone: noticed at the start, told, and struck off as peers
-// return them (docs/decisions/0008-commits-that-are-gone.md).
+// return them (docs/decisions/0009-commits-that-are-gone.md).
 
 namespace patina::storage {
 namespace {

@@ -233,7 +233,7 @@ class Store::Impl {
   /// roll back as a whole or not at all. SQLite 3.40 loses commits at a crash otherwise: when
   /// frames of the running transaction are overwritten in the log, and ROLLBACK TO (or a statement
   /// that fails) goes back before them, the first frames after that never get their checksums
-  /// (docs/decisions/0007-no-spill-with-savepoints.md).
+  /// (docs/decisions/0008-no-spill-with-savepoints.md).
   class Spilling {
    public:
     explicit Spilling(Db& db) : db_(db) { (void)db_.Exec("PRAGMA cache_spill = ON"); }

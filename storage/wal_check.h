@@ -24,7 +24,7 @@ struct WalFinding {
 WalFinding InspectWal(const std::string& database_path);
 
 /// A log that lost its end, when pages of commits behind that are in the database already, is set
-/// aside (…-wal.damaged) and the database taken as it is: the newest state that is whole. Otherwise
+/// aside (as -wal.damaged) and the database taken as it is: the newest state that is whole. Else
 /// SQLite's way, to take the sound part, is right. Says so in the log. True: it was damaged, and
 /// what SQLite makes of it must be checked. Error: it cannot be renamed.
 Result<bool> SetDamagedWalAside(const std::string& database_path);
