@@ -21,6 +21,7 @@
 #include "agent/api_server.h"
 #include "agent/faults.h"
 #include "agent/schema_reload.h"
+#include "agent/page_checker.h"
 #include "base/log.h"
 
 namespace patina::agent {
@@ -105,6 +106,7 @@ class Agent::Impl {
     if (stopped_.exchange(true)) return;
     RequestStop();
     if (watchdog_.joinable()) watchdog_.join();
+    if (page_checker_) page_checker_->Stop();
     if (verifier_) verifier_->Stop();  // calls that wait for it end, and with them the API
     if (subscriptions_) subscriptions_->CancelQueries();  // the API's calls wait for them
     if (api_) api_->Stop();
@@ -194,6 +196,11 @@ class Agent::Impl {
     if (actor_ != ActorId()) net_->OnActor(actor_);
     ASSIGN_OR_RETURN(api_, ApiServer::Start(context));
     live_api_.store(api_.get(), std::memory_order_release);
+    if (out_of_service_) api_->LeaveService(DataLoss("the database's file is damaged"));
+    if (config_.page_check_interval > Duration::zero()) {
+      page_checker_ = std::make_unique<PageChecker>(
+          path, config_.page_check_interval, [this](const Error& error) { LeaveService(error); });
+    }
     return OkStatus();
   }
 
@@ -214,6 +221,7 @@ class Agent::Impl {
     listeners.on_commit = [this](std::shared_ptr<const storage::CommitEffects> effects) {
       OnCommit(std::move(effects));
     };
+    listeners.on_damage = [this](Error error) { LeaveService(error); };
     listeners.on_fatal = [this](Error error) { Fatal(std::move(error)); };
     return listeners;
   }
@@ -228,6 +236,19 @@ class Agent::Impl {
     }
     if (subscriptions != nullptr) subscriptions->OnCommit(effects);
     if (api != nullptr) api->OnCommit(std::move(effects));
+  }
+
+  /// The file is damaged. What is still answered could be wrong, and nothing more can be kept:
+  /// others are to be asked. The process stays, so that it can be asked why. From the writer thread
+  /// or the page checker's.
+  void LeaveService(const Error& error) {
+    if (out_of_service_.exchange(true)) return;
+    LogError("agent", "this node leaves service: ", error.message);
+    readers_->Refuse(error);
+    net_readers_->Refuse(error);
+    if (ApiServer* const api = live_api_.load(std::memory_order_acquire)) api->LeaveService(error);
+    net_->LeaveCluster();
+    writer_->Run([error](storage::Store& store) { store.NoteDamage(error); });
   }
 
   void Fatal(Error error) {
@@ -282,6 +303,8 @@ class Agent::Impl {
   std::atomic<Subscriptions*> live_subscriptions_{nullptr};
   std::atomic<ApiServer*> live_api_{nullptr};
 
+  std::unique_ptr<PageChecker> page_checker_;
+  std::atomic<bool> out_of_service_{false};
   std::thread watchdog_;
   std::atomic<bool> stopped_{false};
   std::mutex mutex_;  // guards the two below

@@ -128,6 +128,11 @@ class ApiServer::Impl {
     server_.reset();
   }
 
+  void LeaveService(const Error& error) {
+    server_->GetHealthCheckService()->SetServingStatus(false);
+    streams_.EndAll(error);
+  }
+
   const std::vector<std::string>& addresses() const { return addresses_; }
   WatchHub& watch_hub() { return watch_hub_; }
 
@@ -162,6 +167,7 @@ Result<std::unique_ptr<ApiServer>> ApiServer::Start(const ApiContext& context) {
 ApiServer::ApiServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ApiServer::~ApiServer() { Stop(); }
 void ApiServer::Stop() { impl_->Stop(); }
+void ApiServer::LeaveService(const Error& error) { impl_->LeaveService(error); }
 std::vector<std::string> ApiServer::addresses() const { return impl_->addresses(); }
 
 void ApiServer::OnCommit(std::shared_ptr<const storage::CommitEffects> effects) {

@@ -39,6 +39,9 @@ class ApiServer {
   ~ApiServer();
   /// Refuses new calls, ends streams with UNAVAILABLE, waits.
   void Stop();
+  /// The file is damaged: health says NOT_SERVING, streams end with the error and no new ones are
+  /// taken. Calls about the node itself (status, members) are answered on. Any thread.
+  void LeaveService(const Error& error);
   /// As bound (ports given as 0 are filled in).
   std::vector<std::string> addresses() const;
   /// A commit happened: watchers of the log look. From the writer thread; does not block.

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_set>
 
@@ -24,11 +25,11 @@ class ApiStreams {
  public:
   explicit ApiStreams(size_t streams_max) : streams_max_(streams_max) {}
 
-  /// RESOURCE_EXHAUSTED at the limit, UNAVAILABLE after EndAll. The stream must Remove itself (also
+  /// RESOURCE_EXHAUSTED at the limit, EndAll's error after it. The stream must Remove itself (also
   /// if it was refused) before it is gone.
   Status Add(ApiStream* stream) {
     const std::lock_guard lock(mutex_);
-    if (ended_) return Unavailable("the agent is stopping");
+    if (ended_) return *ended_;
     if (streams_.size() >= streams_max_) {
       return ResourceExhausted("too many open streams: limits.api_streams_max is " +
                                std::to_string(streams_max_));
@@ -43,7 +44,7 @@ class ApiStreams {
   /// Refuses new ones and ends those that are open. The lock keeps each alive while it is told.
   void EndAll(const Error& error) {
     const std::lock_guard lock(mutex_);
-    ended_ = true;
+    ended_ = error;
     for (ApiStream* stream : streams_) stream->End(error);
   }
   size_t open() const {
@@ -56,7 +57,7 @@ class ApiStreams {
   const size_t streams_max_;
   mutable std::mutex mutex_;
   std::unordered_set<ApiStream*> streams_;
-  bool ended_ = false;
+  std::optional<Error> ended_;
 };
 
 }  // namespace patina::agent

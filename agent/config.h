@@ -60,7 +60,8 @@ struct Config {
   Duration connection_idle_max = std::chrono::seconds(120);   // then our end closes it
   Duration seed_resolve_interval = std::chrono::seconds(30);  // while seeds are unreachable
   Duration watchdog_timeout = std::chrono::seconds(30);  // of the writer and net threads; 0: none
-  bool full_sync = false;                                // [storage] synchronous = "full"
+  Duration page_check_interval = std::chrono::minutes(10);  // of the file's structure; 0: never
+  bool full_sync = false;                                   // [storage] synchronous = "full"
 };
 
 /// Where the node's SQLite file is.

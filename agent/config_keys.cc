@@ -112,7 +112,8 @@ void AddAgent(Config* config, Keys* keys) {
                 Milliseconds("handshake_timeout_ms", &config->handshake_timeout),
                 Milliseconds("connection_idle_ms_max", &config->connection_idle_max),
                 Milliseconds("seed_resolve_interval_ms", &config->seed_resolve_interval),
-                Milliseconds("watchdog_timeout_ms", &config->watchdog_timeout, 0)});
+                Milliseconds("watchdog_timeout_ms", &config->watchdog_timeout, 0),
+                Milliseconds("page_check_interval_ms", &config->page_check_interval, 0)});
 }
 
 size_t EditDistance(std::string_view a, std::string_view b) {

@@ -203,6 +203,9 @@ Result<std::unique_ptr<Net>> Net::Open(const Config& config, uint64_t schema_has
 }
 
 void Net::Start(Writer* writer, ReaderPool* readers) { impl_->Start(writer, readers); }
+void Net::LeaveCluster() {
+  impl_->Post([impl = impl_.get()] { impl->core().BeginLeave(); });
+}
 void Net::Stop() { impl_->Stop(); }
 Endpoint Net::advertised() const { return impl_->advertised(); }
 

@@ -46,6 +46,8 @@ class Net {
 
   /// Wires gossip to the writer and readers, and starts the thread. Both outlive the net thread.
   void Start(Writer* writer, ReaderPool* readers);
+  /// Tells the members that this node leaves, and stays reachable for those who ask it. Any thread.
+  void LeaveCluster();
   /// Leaves the cluster (within the leave deadline), closes, joins.
   void Stop();
 

@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -27,6 +28,7 @@ class ReaderPool::Impl {
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) return Unavailable("the agent is stopping");
+      if (refused_) return *refused_;
       if (queue_.size() >= queue_max_) {
         return ResourceExhausted(
             "too many queries wait (limits.reader_queue_max): try again later");
@@ -35,6 +37,11 @@ class ReaderPool::Impl {
     }
     wake_.notify_one();
     return OkStatus();
+  }
+
+  void Refuse(const Error& error) {
+    const std::lock_guard lock(mutex_);
+    refused_ = error;
   }
 
   void Stop() {
@@ -75,8 +82,9 @@ class ReaderPool::Impl {
   const size_t queue_max_;
   std::vector<std::unique_ptr<storage::Reader>> readers_;
   std::vector<std::thread> threads_;
-  mutable std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards the three below
   std::deque<std::function<void(storage::Reader&)>> queue_;
+  std::optional<Error> refused_;
   bool stopping_ = false;
   std::condition_variable wake_;
 };
@@ -95,6 +103,7 @@ Result<std::unique_ptr<ReaderPool>> ReaderPool::Start(
 Status ReaderPool::Submit(std::function<void(storage::Reader&)> task) {
   return impl_->Submit(std::move(task));
 }
+void ReaderPool::Refuse(const Error& error) { impl_->Refuse(error); }
 void ReaderPool::Stop() { impl_->Stop(); }
 size_t ReaderPool::queued() const { return impl_->queued(); }
 

@@ -21,6 +21,8 @@ class ReaderPool {
 
   /// RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE when stopping: the task will not run.
   Status Submit(std::function<void(storage::Reader&)> task);
+  /// From now on Submit answers this error: the file is damaged, and what it answers may be wrong.
+  void Refuse(const Error& error);
   /// Finishes what runs, drops what waits.
   void Stop();
   size_t queued() const;

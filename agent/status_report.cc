@@ -93,6 +93,8 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "snapshots.oldest_ms", static_cast<uint64_t>(stats.snapshots.oldest_ms));
   Count(status, "snapshots.ended", stats.snapshots.ended);
   Count(status, "snapshots.waited", stats.snapshots.waited);
+  Count(status, "store.disk_failures", stats.disk_failures);
+  Count(status, "store.checkpoints_failed", stats.checkpoints_failed);
   Count(status, "store.last_checkpoint_ms", static_cast<uint64_t>(stats.last_checkpoint_ms));
 }
 
@@ -206,6 +208,7 @@ void FillFromStore(storage::Store& store, const Config& config, v1::StatusRespon
   for (const storage::TableDigest& table : store.Digests()) FillTable(table, status->add_tables());
   FillActors(store, status);
   FillParked(store, status);
+  for (const std::string& trouble : store.Troubles()) status->add_troubles(trouble);
   const storage::StoreStats stats = store.Stats();
   status->set_file_bytes(stats.file_bytes);
   status->set_wal_bytes(stats.wal_bytes);

@@ -226,6 +226,7 @@ class Writer::Impl {
                  " changesets failed, trying them alone: ", outcomes.error().ToString());
       MergeAlone(changesets, ids);
     } else {
+      NoteFailed(ids.size(), outcomes.error());
       TellEffects(std::move(effects));  // the store, too, may have merged some of them alone
       if (listeners_.on_persist_failed) listeners_.on_persist_failed(std::move(ids));
     }
@@ -288,6 +289,14 @@ class Writer::Impl {
                " was not merged: ", reason);
   }
 
+  /// They are asked for again; a full disk would say so many times a second.
+  void NoteFailed(size_t changesets, const Error& error) {
+    const Instant now = Now();
+    if (now < failed_log_at_) return;
+    failed_log_at_ = now + kRejectedLogInterval;
+    LogWarning("writer", "merging ", changesets, " changesets failed: ", error.ToString());
+  }
+
   // ---- Transfers ----
 
   void StageOne() {
@@ -330,7 +339,10 @@ class Writer::Impl {
       parked_ = !told_parked_.empty();
     } else {
       TellEffects(std::move(effects));
-      LogWarning("writer", "applying parked changes: ", settled.error().ToString());
+      if (now >= settle_log_at_) {
+        settle_log_at_ = now + kRejectedLogInterval;
+        LogWarning("writer", "applying parked changes: ", settled.error().ToString());
+      }
     }
     CheckBroken();
   }
@@ -358,6 +370,10 @@ class Writer::Impl {
   }
 
   void CheckBroken() {
+    if (!damaged_ && !store_->damage().empty()) {
+      damaged_ = true;
+      if (listeners_.on_damage) listeners_.on_damage(DataLoss(store_->damage()));
+    }
     if (broken_ || !store_->broken()) return;
     broken_ = true;
     LogError("writer", "the store is broken: the process has to end");
@@ -381,8 +397,8 @@ class Writer::Impl {
   ActorId actor_;
   std::vector<ChangeId> told_parked_;
   bool parked_ = true;  // until SettleParked has found none
-  bool broken_ = false;
-  Instant settle_at_{}, rejected_log_at_{};
+  bool broken_ = false, damaged_ = false;
+  Instant settle_at_{}, rejected_log_at_{}, failed_log_at_{}, settle_log_at_{};
 
   std::atomic<bool> busy_{false};
   std::atomic<int64_t> last_turn_ms_{0}, silent_until_ms_{0};

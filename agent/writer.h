@@ -30,6 +30,8 @@ class Writer {
     std::function<void(uint64_t transfer, uint64_t number, Status)> on_staged;
     std::function<void(uint64_t transfer, Result<crdt::VersionSet> received)> on_transfer_merged;
     std::function<void(ActorId)> on_actor;  // the process has minted its actor
+    /// The file is damaged: the node has to leave service. Once.
+    std::function<void(Error)> on_damage;
     /// The store is broken (disk): the process has to end.
     std::function<void(Error)> on_fatal;
   };

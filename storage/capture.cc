@@ -21,15 +21,19 @@ ValueView AsStored(const Column& column, const ValueView& value) {
   return value;
 }
 
-ValueView HookValue(sqlite3* db, int position, bool old_image) {
+}  // namespace
+
+ValueView Capture::HookValue(sqlite3* db, int position, bool old_image) {
   sqlite3_value* value = nullptr;
   const int code = old_image ? sqlite3_preupdate_old(db, position, &value)
                              : sqlite3_preupdate_new(db, position, &value);
+  if (code != SQLITE_OK && read_error_ == SQLITE_OK) {
+    read_error_ = code;
+    sqlite3_interrupt(db);  // as for too many rows: the caller asks
+  }
   if (code != SQLITE_OK || value == nullptr) return ValueView::Null();
   return ViewOfSqliteValue(value);
 }
-
-}  // namespace
 
 Capture::Capture(Db* db, std::vector<TableIo*> tables) : db_(db), tables_(std::move(tables)) {
   for (TableIo* table : tables_) by_name_[table->table().name] = table;
@@ -47,6 +51,7 @@ void Capture::Begin(size_t rows_max) {
 
 void Capture::Discard() {
   active_ = too_many_ = false;
+  read_error_ = SQLITE_OK;
   touched_count_ = 0;
   insert_journal_.clear();
   for (TouchedTable& table : touched_) {
@@ -78,7 +83,7 @@ void Capture::Hook(void* context, sqlite3* db, int op, const char* database, con
     self->last_table_ = found->second;
   }
   TableIo& table = *self->last_table_;
-  if (self->too_many_) return;
+  if (self->too_many_ || self->read_error_ != SQLITE_OK) return;
   if (table.table().without_rowid) {
     self->OnKeyedRow(db, op, table);
   } else {

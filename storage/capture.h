@@ -47,6 +47,9 @@ class Capture {
   Result<std::vector<NetChange>> Finish();
 
   bool too_many() const { return too_many_; }
+  /// Why an old image could not be read (SQLite's code, 0: all could): what was noted is not to be
+  /// used, and the transaction fails. SQLite itself may go on: it only needed the row's place.
+  int read_error() const { return read_error_; }
   size_t touched() const { return touched_count_; }
 
   // Statements and savepoints: what an aborted one inserted was not inserted.
@@ -80,7 +83,8 @@ class Capture {
   Touched& TouchRowid(TableIo& table, int64_t rowid, bool* is_new);
   Touched& TouchKey(TableIo& table, const std::string& key, bool* is_new);
   void ReadOld(sqlite3* db, const TableIo& table, Touched* touched);
-  static std::string HookKey(sqlite3* db, const TableIo& table, bool old_image);
+  std::string HookKey(sqlite3* db, const TableIo& table, bool old_image);
+  crdt::ValueView HookValue(sqlite3* db, int position, bool old_image);
   Status ImagesOf(TableIo& table, TouchedTable& touched,
                   std::unordered_map<std::string, Image>* images);
   Status AddNet(TableIo& table, const std::string& key, Image& image, std::vector<NetChange>* out);
@@ -99,6 +103,7 @@ class Capture {
   std::vector<Inserted> insert_journal_;
   size_t touched_count_ = 0, rows_max_ = 0;
   bool active_ = false, too_many_ = false;
+  int read_error_ = 0;
   LoadClock load_clock_;
 };
 

@@ -9,6 +9,15 @@
 // behind.
 
 namespace patina::storage {
+namespace {
+
+constexpr Duration kCheckpointRetryMin = std::chrono::seconds(1);
+constexpr Duration kCheckpointRetryMax = std::chrono::seconds(30);
+/// So many times the rows that make a checkpoint due may wait when it fails; then writes are
+/// refused.
+constexpr size_t kDirtyRowsFactor = 4;
+
+}  // namespace
 
 TableIo* Store::Impl::FindTable(std::string_view name) {
   const auto found = by_name.find(name);
@@ -33,6 +42,7 @@ Status Store::Impl::Commit(std::string_view what) {
   Status status = commit.Run();
   if (status.ok()) {
     ++stats.commits;
+    disk_trouble.clear();
     log_bytes += std::exchange(log_bytes_uncommitted, 0);
     return status;
   }
@@ -45,7 +55,33 @@ Status Store::Impl::Commit(std::string_view what) {
 
 void Store::Impl::RollBack() {
   log_bytes_uncommitted = 0;
-  if (db->InTransaction()) (void)db->Exec("ROLLBACK");
+  if (!db->InTransaction()) return;
+  Status status = db->Exec("ROLLBACK");
+  if (db->InTransaction()) Broken(status.ok() ? Internal("ROLLBACK did nothing") : status.error());
+}
+
+void Store::Impl::NoteFailure(const Error& error) {
+  if (error.code == Errc::kDataLoss) {
+    if (damage.empty()) LogError("storage", error.message);
+    if (damage.empty()) damage = error.message;
+    return;
+  }
+  const int code = sqlite3_errcode(db->get()) & 0xff;
+  if (code != SQLITE_FULL && code != SQLITE_IOERR) return;
+  if (disk_trouble.empty()) LogError("storage", error.message);
+  disk_trouble = error.message;
+  ++stats.disk_failures;
+}
+
+Status Store::Impl::MayWrite() const {
+  if (broken) return Unavailable("the store is broken; the agent must restart");
+  if (!damage.empty()) return DataLoss(damage);
+  if (checkpoint_delay > Duration::zero() &&
+      cache.dirty() >= kDirtyRowsFactor * options.limits.dirty_rows_max) {
+    return ResourceExhausted(StrCat(cache.dirty(), " rows wait for a checkpoint, which fails: ",
+                                    disk_trouble.empty() ? "see the agent's log" : disk_trouble));
+  }
+  return OkStatus();
 }
 
 void Store::Impl::BeginEffects(CommitEffects* effects) {
@@ -158,16 +194,20 @@ Status Store::Impl::CheckpointIfDue() {
       cache.dirty() >= options.limits.dirty_rows_max ||
       last_seq - checkpoint_seq >= options.limits.log_tail_max ||
       (last_seq > checkpoint_seq && now - last_checkpoint >= options.limits.checkpoint_interval);
-  return due ? Checkpoint() : OkStatus();
+  const bool may = now >= checkpoint_not_before && damage.empty();
+  return due && may ? Checkpoint() : OkStatus();
 }
 
 Status Store::Impl::Checkpoint() {
   if (broken) return Unavailable("the store is broken; the agent must restart");
+  if (!damage.empty()) return DataLoss(damage);
   const Instant started = options.clock->Now();
   last_checkpoint = started;
   std::string set;
   ByteWriter out(&set);
   applied.Encode(out);
+  uint64_t bytes_left = log_bytes, first_left = log_first_seq;
+  const Spilling spilling(*db);
   auto write = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
     RETURN_IF_ERROR(WriteDirtyRows());
@@ -182,13 +222,21 @@ Status Store::Impl::Checkpoint() {
         SaveState("digests_valid", crdt::ValueView::Integer(capture == nullptr ? 0 : 1)));
     RETURN_IF_ERROR(SaveDigests());
     RETURN_IF_ERROR(IndexLogTail());
-    RETURN_IF_ERROR(TrimLog());
+    RETURN_IF_ERROR(TrimLog(&bytes_left, &first_left));
     return Commit("checkpoint");
   };
   if (Status status = write(); !status.ok()) {
+    NoteFailure(status.error());
     RollBack();
+    ++stats.checkpoints_failed;
+    checkpoint_delay = std::clamp(2 * checkpoint_delay, kCheckpointRetryMin, kCheckpointRetryMax);
+    checkpoint_not_before = started + checkpoint_delay;
     return status;
   }
+  checkpoint_delay = {};
+  checkpoint_not_before = {};
+  log_bytes = bytes_left;
+  log_first_seq = first_left;
   actors_saved = actors.size();
   cache.ForEachDirty([&](CachedRow& row) {
     TableIo& table = *tables[row.table];
@@ -213,7 +261,7 @@ Status Store::Impl::Checkpoint() {
   return OkStatus();
 }
 
-Status Store::Impl::TrimLog() {
+Status Store::Impl::TrimLog(uint64_t* bytes_left, uint64_t* first_left) {
   const auto oldest_ms = ClusterMs() - ToMs(options.limits.log_age_max);
   const bool may_be_old = log_bytes > options.limits.log_bytes_max || oldest_ms > 0;
   if (!may_be_old) return OkStatus();
@@ -239,13 +287,13 @@ Status Store::Impl::TrimLog() {
       StrCat("DELETE FROM __patina_log_index WHERE (actor, version) IN (SELECT actor, version ",
              trimmed, " AND kind = 0)")));
   RETURN_IF_ERROR(db->Exec("DELETE " + trimmed));
-  log_bytes = left;
-  log_first_seq = trim_to + 1;
+  *bytes_left = left;
+  *first_left = trim_to + 1;
   return OkStatus();
 }
 
 Status Store::Impl::Close() {
-  if (closed || broken) return OkStatus();
+  if (closed || broken || !damage.empty()) return OkStatus();
   closed = true;
   RETURN_IF_ERROR(Checkpoint());
   (void)db->Exec("PRAGMA incremental_vacuum(2000)");

@@ -65,12 +65,36 @@ Errc ErrcOfSqlite(int code) {
   }
 }
 
+namespace {
+
+/// What an operator is to do about a disk that fails.
+std::string WhatToDo(sqlite3* db, int code) {
+  const char* const file = sqlite3_db_filename(db, "main");
+  const std::string path = file == nullptr ? "" : file;
+  switch (code & 0xff) {
+    case SQLITE_FULL:
+      return " (" + path + "): free space on that disk; writes go on by themselves then";
+    case SQLITE_IOERR:
+      return " (" + path + "): look at the disk and at the kernel's messages";
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return " (" + path + "): the file is damaged; `patina reseed` rebuilds it from a peer";
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
 Error SqliteError(sqlite3* db, std::string_view what) {
-  const int code = sqlite3_extended_errcode(db);
+  return SqliteError(db, sqlite3_extended_errcode(db), what);
+}
+
+Error SqliteError(sqlite3* db, int code, std::string_view what) {
   std::string message(what);
   if (!message.empty()) message += ": ";
-  message += sqlite3_errmsg(db);
-  return {ErrcOfSqlite(code), std::move(message)};
+  message += code == sqlite3_extended_errcode(db) ? sqlite3_errmsg(db) : sqlite3_errstr(code);
+  return {ErrcOfSqlite(code), message + WhatToDo(db, code)};
 }
 
 ValueView ViewOfSqliteValue(sqlite3_value* value) {
@@ -172,8 +196,10 @@ Result<Db> Db::Open(const std::string& path, Mode mode) {
   if (mode == Mode::kReadOnly) flags |= SQLITE_OPEN_READONLY;
   if (mode == Mode::kMemory)
     flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
-  if (mode == Mode::kInspect) flags |= SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
-  const bool immutable = mode == Mode::kInspect && !HasWriteAheadLog(path);
+  if (mode == Mode::kInspect || mode == Mode::kFileAlone)
+    flags |= SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
+  const bool immutable =
+      mode == Mode::kFileAlone || (mode == Mode::kInspect && !HasWriteAheadLog(path));
   const std::string name = immutable ? ImmutableUri(path) : path;
   sqlite3* raw = nullptr;
   const char* vfs = mode == Mode::kReadWriteCreate ? WalVfsName() : nullptr;

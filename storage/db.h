@@ -71,7 +71,8 @@ class StmtScope {
 class Db {
  public:
   /// kInspect: read-only, of a file that nobody writes; nothing is made beside it.
-  enum class Mode { kReadWriteCreate, kReadOnly, kInspect, kMemory };
+  /// kFileAlone: the same, as if there were no write-ahead log.
+  enum class Mode { kReadWriteCreate, kReadOnly, kInspect, kFileAlone, kMemory };
 
   static Result<Db> Open(const std::string& path, Mode mode);
   Db(Db&&) = default;
@@ -105,7 +106,9 @@ class Db {
 
 /// SQLite's (extended) result code as one of ours.
 Errc ErrcOfSqlite(int code);
+/// The connection's last error, or one of its codes; a disk that fails is named, with what to do.
 Error SqliteError(sqlite3* db, std::string_view what = {});
+Error SqliteError(sqlite3* db, int code, std::string_view what);
 
 /// A hook's or row's sqlite3_value as a view; valid as long as the value.
 crdt::ValueView ViewOfSqliteValue(sqlite3_value* value);

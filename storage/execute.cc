@@ -85,7 +85,8 @@ int Store::Impl::Progress(void* context) {
   }
   const Duration left = self->deadline - self->options.clock->Now();
   self->NoteProgress(std::max(left, Duration::zero()));
-  return self->capture->too_many() || left < Duration::zero() ? 1 : 0;
+  const bool useless = self->capture->too_many() || self->capture->read_error() != SQLITE_OK;
+  return useless || left < Duration::zero() ? 1 : 0;
 }
 
 Result<Stmt*> Store::Impl::ClientStatement(const std::string& sql) {
@@ -124,6 +125,8 @@ Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
   };
   Result<int64_t> changed = run();
   client_sql = false;
+  if (const int code = capture->read_error(); code != SQLITE_OK)
+    return SqliteError(db->get(), code, "reading a row before it changes");
   if (!changed.ok() || capture->too_many()) {
     if (!denied.empty()) return PermissionDenied(denied);
     if (capture->too_many()) {
@@ -351,6 +354,7 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
       }
       continue;
     }
+    NoteFailure(outcome.error());
     capture->Discard();
     (*failed)[i] = true;
     (*results)[i] = outcome.error();
@@ -426,14 +430,14 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
   std::vector<bool> failed(transactions.size());
   std::vector<Pending> pending;
   group = &pending;
-  Status status =
-      broken ? Status(Unavailable("the store is broken; the agent must restart")) : OkStatus();
+  Status status = MayWrite();
   for (bool restart = true; status.ok() && restart;) {
     restart = false;
     status = RunGroup(transactions, &results, &failed, &pending, &restart);
   }
   group = nullptr;
   if (!status.ok()) {
+    NoteFailure(status.error());
     capture->Discard();
     RollBack();
     for (size_t i = 0; i < results.size(); ++i) {
@@ -443,6 +447,7 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
   }
   version = next_version;
   last_seq = next_seq;
+  NoteAcked();
   results.erase(results.begin() + static_cast<std::ptrdiff_t>(group_size), results.end());
   for (size_t i = 0; i < group_size; ++i) {
     if (failed[i]) continue;

@@ -219,4 +219,30 @@ Result<FileReport> VerifyFile(const std::string& path) {
   return Check(std::move(db)).Run();
 }
 
+Status CheckPages(const std::string& path, const std::atomic<bool>& stop) {
+  ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kReadOnly));
+  std::vector<std::string> tables;
+  {
+    ASSIGN_OR_RETURN(Stmt list, db.Prepare("SELECT name FROM sqlite_schema WHERE type = 'table' "
+                                           "AND name NOT LIKE 'sqlite!_%' ESCAPE '!'",
+                                           false));
+    while (true) {
+      ASSIGN_OR_RETURN(const bool row, list.Step());
+      if (!row) break;
+      tables.emplace_back(list.ColumnBytes(0));
+    }
+  }
+  for (const std::string& table : tables) {
+    if (stop) return OkStatus();
+    ASSIGN_OR_RETURN(Stmt check, db.Prepare("PRAGMA quick_check(" + QuoteName(table) + ")", false));
+    ASSIGN_OR_RETURN(const bool row, check.Step());
+    const std::string found(row ? check.ColumnBytes(0) : "ok");
+    if (found != "ok") {
+      return DataLoss("table " + table + " in " + path + " is damaged: " + found +
+                      "; `patina reseed` rebuilds this node from a peer");
+    }
+  }
+  return OkStatus();
+}
+
 }  // namespace patina::storage

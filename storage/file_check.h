@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -44,6 +45,10 @@ struct FileReport {
   /// What is wrong, one line each: SQLite's own check first, then tables. Empty: sound.
   std::vector<std::string> problems;
 };
+
+/// Looks through the structure of the file's pages, table by table, beside whoever writes.
+/// DATA_LOSS says what is wrong. Ends early, with OK, once stop is true.
+Status CheckPages(const std::string& path, const std::atomic<bool>& stop);
 
 /// Reads the whole file: SQLite's integrity check, and each table's digest against the stored one.
 /// Errors: it cannot be opened, or is not the file of a node.

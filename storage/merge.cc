@@ -220,6 +220,7 @@ void Store::Impl::NoteMerged(MergeBatch* batch, bool settling,
                              const std::vector<crdt::ChangesetHeader>& headers,
                              CommitEffects* effects) {
   last_seq = next_seq;
+  NoteAcked();
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const MergeOutcome& outcome = outcomes[i];
     if (outcome.state == MergeState::kDuplicate) ++stats.duplicates;
@@ -266,7 +267,10 @@ Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> 
     return Commit("merging");
   };
   Status status = write();
-  if (!status.ok()) RollBack();
+  if (!status.ok()) {
+    NoteFailure(status.error());
+    RollBack();
+  }
   SetCheckConstraints(true, *batch);
   RETURN_IF_ERROR(status);
   actors_saved = actors.size();
@@ -296,7 +300,7 @@ Status Store::Impl::MergeOnce(std::span<const SharedBytes> changesets, bool sett
 Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes> changesets,
                                                      CommitEffects* effects) {
   BeginEffects(effects);
-  if (broken) return Unavailable("the store is broken; the agent must restart");
+  RETURN_IF_ERROR(MayWrite());
   std::vector<MergeOutcome> outcomes;
   Status status = MergeOnce(changesets, false, &outcomes, effects);
   if (status.ok()) return outcomes;
@@ -329,7 +333,7 @@ Result<std::vector<MergeOutcome>> Store::Impl::Merge(std::span<const SharedBytes
 Result<std::vector<ChangeId>> Store::Impl::SettleParked(CommitEffects* effects) {
   BeginEffects(effects);
   std::vector<ChangeId> settled;
-  if (parked.empty() || broken) return settled;
+  if (parked.empty() || !MayWrite().ok()) return settled;
   std::vector<ChangeId> due;
   for (const auto& [id, change] : parked) {
     if (change.future && !FromTheFuture(change.time)) due.push_back(id);

@@ -186,6 +186,7 @@ Status Store::Impl::MigrateFile() {
   if (Status allowed = CheckAllowed(changes, options.allow_destructive); !allowed.ok()) {
     return FailedPrecondition(options.path + ": " + allowed.error().message);
   }
+  const Spilling spilling(*db);
   auto run = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
     RETURN_IF_ERROR(RunChanges(changes, options.schema, from));

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "storage/file_check.h"
 #include "storage/store_impl.h"
+#include "storage/wal_check.h"
 
 // Opening: connection, own tables, schema, checkpoint, and the replay of the log's tail.
 
@@ -25,7 +26,10 @@ void Store::Impl::Broken(const Error& error) {
 
 Status Store::Impl::Open() {
   CHECK(options.clock != nullptr);
+  ASSIGN_OR_RETURN(const bool log_damaged, SetDamagedWalAside(options.path));
   RETURN_IF_ERROR(OpenConnection());
+  RETURN_IF_ERROR(CompareWithAcked());
+  if (log_damaged) RETURN_IF_ERROR(CheckSound(*db, options.path));
   RETURN_IF_ERROR(NoteIdentity());
   RETURN_IF_ERROR(CreateInternalTables());
   ASSIGN_OR_RETURN(begin, db->Prepare("BEGIN IMMEDIATE"));
@@ -51,6 +55,8 @@ Status Store::Impl::Open() {
   RETURN_IF_ERROR(ReplayLog());
   received = applied;
   for (const auto& [id, change] : parked) received.Add(id);
+  if (const std::string lost = DescribeLostCommits(); !lost.empty()) LogError("storage", lost);
+  NoteAcked();
   StartCapture();
   last_checkpoint = options.clock->Now();
   std::vector<ChangeId> adopted;  // in received() like all others
@@ -95,7 +101,8 @@ Status Store::Impl::OpenConnection() {
                          "; PRAGMA cache_size = -", options.limits.page_cache_kib,
                          "; PRAGMA temp_store = MEMORY"
                          "; PRAGMA journal_size_limit = 4194304; PRAGMA recursive_triggers = ON"
-                         "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"));
+                         "; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF"
+                         "; PRAGMA cache_spill = OFF"));  // Store::Impl::Spilling says why
 }
 
 /// Before anything else is read or written: it may be the file of a newer release.

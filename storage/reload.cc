@@ -128,6 +128,7 @@ Status Store::Impl::ChangeTables(const std::vector<SchemaChange>& changes, const
     std::swap(hashers, hashers_before);
     std::swap(by_name, by_name_before);
   };
+  const Spilling spilling(*db);
   auto run = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
     RETURN_IF_ERROR(RunChanges(changes, wanted, from));
@@ -141,6 +142,7 @@ Status Store::Impl::ChangeTables(const std::vector<SchemaChange>& changes, const
   const Status status = run();
   changing_schema = false;
   if (!status.ok()) {
+    NoteFailure(status.error());
     RollBack();
     if (!tables_before.empty()) swap();
     effect_tables = std::move(effects_before);
@@ -157,7 +159,7 @@ Status Store::Impl::ChangeTables(const std::vector<SchemaChange>& changes, const
 Result<SchemaOutcome> Store::Impl::ApplySchema(const Schema& wanted, bool allow_destructive,
                                                CommitEffects* effects) {
   BeginEffects(effects);
-  if (broken) return Unavailable("the store is broken; the agent must restart");
+  RETURN_IF_ERROR(MayWrite());
   const Instant started = options.clock->Now();
   SchemaOutcome outcome;
   ASSIGN_OR_RETURN(const Schema from, CurrentSchema(wanted));

@@ -106,6 +106,19 @@ StoreStats Store::Stats() const { return impl_->Stats(); }
 uint64_t Store::last_seq() const { return impl_->last_seq; }
 bool Store::broken() const { return impl_->broken; }
 std::shared_ptr<Snapshots> Store::snapshots() const { return impl_->snapshots; }
+const std::string& Store::damage() const { return impl_->damage; }
+void Store::NoteDamage(const Error& error) { impl_->NoteFailure(error); }
+
+std::vector<crdt::ActorRanges> Store::LostCommits() const { return impl_->LostCommits(); }
+
+std::vector<std::string> Store::Troubles() const {
+  std::vector<std::string> troubles;
+  for (const std::string& trouble :
+       {impl_->damage, impl_->disk_trouble, impl_->DescribeLostCommits()}) {
+    if (!trouble.empty()) troubles.push_back(trouble);
+  }
+  return troubles;
+}
 
 namespace {
 

@@ -142,6 +142,7 @@ struct StoreStats {
   Snapshots::Stats snapshots;
   uint64_t wal_writes = 0, wal_writes_asked = 0;  // of this process: made, and by SQLite asked for
   uint64_t tombstones = 0;
+  uint64_t disk_failures = 0, checkpoints_failed = 0;  // disk: full, or I/O errors
   double last_checkpoint_ms = 0;
 };
 
@@ -149,7 +150,9 @@ inline constexpr size_t kDigestBuckets = 4096;
 
 /// Not thread-safe: the writer thread (or the simulator) owns it. After an error that leaves memory
 /// and file in doubt (disk I/O during COMMIT) broken() is true, every call fails, and the process
-/// must end and start anew; nothing acknowledged is lost by that.
+/// must end and start anew; nothing acknowledged is lost by that. A full disk is no such error:
+/// what does not fit fails with RESOURCE_EXHAUSTED and leaves no trace, reading goes on, and
+/// writing, too, once there is space.
 ///
 /// Invariants: the state of the tables is the join of what is applied. An acknowledged transaction
 /// and a changeset reported applied or parked are committed. The same file never hands out a
@@ -239,6 +242,16 @@ class Store {
   bool broken() const;
   /// For the readers of this file that other threads use (Reader::Open).
   std::shared_ptr<Snapshots> snapshots() const;
+  /// Why the file cannot be trusted (a damaged page); empty: it can. Then all writing is refused
+  /// with DATA_LOSS, for good: the node has to leave service and be rebuilt.
+  const std::string& damage() const;
+  /// Takes note that a reader of the same file found it damaged.
+  void NoteDamage(const Error& error);
+  /// Commits of earlier processes on this file that were acknowledged, are not in it (a damaged
+  /// write-ahead log, an older file put in its place), and were not returned by a peer yet.
+  std::vector<crdt::ActorRanges> LostCommits() const;
+  /// What an operator should know of the disk and the file, in words; empty when all is well.
+  std::vector<std::string> Troubles() const;
 
  private:
   class Impl;

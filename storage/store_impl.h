@@ -12,6 +12,7 @@
 
 #include "base/random.h"
 #include "crdt/actor_table.h"
+#include "storage/acked_file.h"
 #include "storage/capture.h"
 #include "storage/db.h"
 #include "storage/digest.h"
@@ -125,6 +126,16 @@ class Store::Impl {
   void ExtendCachedRows(const Schema& before);
   void UseTables(Schema next);
 
+  // lost_commits.cc
+  /// Before anything is written: is everything there that was acknowledged?
+  Status CompareWithAcked();
+  /// After a commit, before it is acknowledged.
+  void NoteAcked();
+  /// What own processes acknowledged before and the file no longer has, nor any peer returned yet.
+  std::vector<crdt::ActorRanges> LostCommits() const;
+  /// For people; empty when there are none.
+  std::string DescribeLostCommits() const;
+
   // execute.cc
   Status RunGroup(std::span<const Transaction> transactions,
                   std::vector<Result<Committed>>* results, std::vector<bool>* failed,
@@ -197,6 +208,10 @@ class Store::Impl {
   Status SaveActors();
   Status Commit(std::string_view what);
   void RollBack();
+  /// Called with what failed, before the rollback: keeps what the disk did for Troubles().
+  void NoteFailure(const Error& error);
+  /// Refused: broken, damaged, or too much waits for a checkpoint that cannot be made.
+  Status MayWrite() const;
   int64_t ClusterMs() const {
     if (!cluster_minus_steady_ms) return options.clock->WallMs();
     return ToMs(options.clock->Now().time_since_epoch()) + *cluster_minus_steady_ms;
@@ -214,13 +229,29 @@ class Store::Impl {
   Status WriteDirtyRows();
   Status SaveDigests();
   Status IndexLogTail();
-  Status TrimLog();
+  Status TrimLog(uint64_t* bytes_left, uint64_t* first_left);
   Result<CachedRow*> EnsureCached(const NetChange& net);
   Status DecodeTransferRow(ByteReader& in, TransferDecode* decode, MergeBatch* batch);
   Status MergeTransferChunk(std::string_view bytes, TransferDecode* decode);
   Status WriteTransferred(MergeBatch* batch);
   Status MergeStaged(uint64_t transfer, TransferDecode* decode);
   Status FinishTransfer(const TransferDecode& decode);
+
+  /// While one lives, pages may leave SQLite's cache before the commit: only for transactions that
+  /// roll back as a whole or not at all. SQLite 3.40 loses commits at a crash otherwise: when
+  /// frames of the running transaction are overwritten in the log, and ROLLBACK TO (or a statement
+  /// that fails) goes back before them, the first frames after that never get their checksums
+  /// (docs/decisions/0008-no-spill-with-savepoints.md).
+  class Spilling {
+   public:
+    explicit Spilling(Db& db) : db_(db) { (void)db_.Exec("PRAGMA cache_spill = ON"); }
+    ~Spilling() { (void)db_.Exec("PRAGMA cache_spill = OFF"); }
+    Spilling(const Spilling&) = delete;
+    Spilling& operator=(const Spilling&) = delete;
+
+   private:
+    Db& db_;
+  };
 
   /// After each of many steps: tells whoever listens once in kStepsPerProgress.
   void NoteStep(size_t step) {
@@ -263,7 +294,12 @@ class Store::Impl {
            log_bytes_uncommitted = 0;
   Instant last_checkpoint{};
   std::optional<int64_t> cluster_minus_steady_ms;
+  std::unique_ptr<AckedFile> acked;  // null: it could not be made
+  Duration checkpoint_delay{};       // 0: the last one succeeded
+  Instant checkpoint_not_before{};
   bool broken = false, closed = false;
+  std::string damage;        // the file is not what was written: for good
+  std::string disk_trouble;  // until a commit succeeds
   Rng rng;
   StoreStats stats;
 

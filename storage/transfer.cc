@@ -16,13 +16,15 @@ Error Malformed() { return InvalidArgument("the transfer is malformed"); }
 }  // namespace
 
 Status Store::Impl::StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes) {
-  if (broken) return Unavailable("the store is broken; the agent must restart");
+  RETURN_IF_ERROR(MayWrite());
   ASSIGN_OR_RETURN(Stmt insert,
                    db->Prepare("INSERT OR REPLACE INTO __patina_staged VALUES (?, ?, ?)", false));
   insert.BindInt(1, static_cast<int64_t>(transfer));
   insert.BindInt(2, static_cast<int64_t>(number));
   insert.BindBlob(3, bytes);
-  return insert.Run();
+  Status status = insert.Run();
+  if (!status.ok()) NoteFailure(status.error());
+  return status;
 }
 
 Status Store::Impl::AbandonTransfers() { return db->Exec("DELETE FROM __patina_staged"); }
@@ -206,6 +208,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   const bool any_check = std::any_of(tables.begin(), tables.end(),
                                      [](const auto& table) { return table->has_check(); });
   if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 1");
+  const Spilling spilling(*db);
   auto merge = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
     RETURN_IF_ERROR(MergeStaged(transfer, &decode));
@@ -213,6 +216,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   };
   Status status = merge();
   if (!status.ok()) {
+    NoteFailure(status.error());
     RollBack();
     cache.Clear();
     actors.Truncate(known_actors);
@@ -226,6 +230,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   for (const auto& table : tables) table->digest_dirty = false;
   actors_saved = actors.size();
   last_seq = checkpoint_seq = next_seq;
+  NoteAcked();
   std::erase_if(parked, [&](const auto& entry) {
     if (!applied.Contains(entry.first)) return false;
     parked_bytes -= entry.second.bytes;

@@ -27,9 +27,12 @@ sqlite3_vfs* Real() {
 
 /// A write-ahead log; the default VFS's file object stands behind it in the same allocation.
 ///
-/// Invariants: gathered_ begins at start_ and holds nothing once a commit's last frame is written.
-/// Only what follows directly on the write before is gathered: everything else goes straight
-/// through (SQLite goes back to correct frames of the running transaction, or begins the log anew).
+/// Invariants: what is gathered begins at start_ and holds nothing once a commit's last frame is
+/// written. Only what follows directly on the write before is gathered: everything else goes
+/// straight through (SQLite goes back to correct frames of the running transaction, or begins the
+/// log anew). What could not be written stays gathered: SQLite was told that those frames are in
+/// the file, and it does not look at every error of a read. So they are tried again before anything
+/// that needs them, and given up only when SQLite itself goes back before them.
 class WalFile {
  public:
   static WalFile* Of(sqlite3_file* file) { return reinterpret_cast<Handle*>(file)->wal; }
@@ -43,25 +46,34 @@ class WalFile {
 
   int Write(const void* bytes, int count, int64_t offset) {
     g_asked.fetch_add(1, std::memory_order_relaxed);
-    if (count == kFrameHeaderBytes && offset != 0) commits_ = SaysCommit(bytes);
-    const bool page = count != kFrameHeaderBytes;
-    const bool follows = offset == next_;
-    next_ = offset + count;
-    if (!follows) {
+    const bool header = count == kFrameHeaderBytes;
+    if (header && offset != 0) commits_ = SaysCommit(bytes);
+    if (offset != next_) {
+      // A frame written anew, or the log begun anew: after a rollback. (Frames whose checksums are
+      // corrected are read first, which writes what is gathered.)
+      if ((header && offset <= start_) || offset == 0) gathered_.clear();
       if (const int code = Flush(); code != SQLITE_OK) return code;
-      return Through(bytes, count, offset);
+      const int code = Through(bytes, count, offset);
+      next_ = code == SQLITE_OK ? offset + count : -1;
+      return code;
     }
+    next_ = offset + count;
     if (gathered_.empty()) start_ = offset;
     gathered_.append(static_cast<const char*>(bytes), static_cast<size_t>(count));
-    if ((page && commits_) || gathered_.size() >= kGatheredMax) return Flush();
-    return SQLITE_OK;
+    const bool committing = !header && commits_;
+    if (!committing && gathered_.size() < kGatheredMax) return SQLITE_OK;
+    const int code = Flush();
+    if (code != SQLITE_OK && committing) {  // SQLite rolls back: it must not get there later
+      gathered_.clear();
+      next_ = -1;
+    }
+    return code;
   }
 
   int Flush() {
     if (gathered_.empty()) return SQLITE_OK;
     const int code = Through(gathered_.data(), static_cast<int>(gathered_.size()), start_);
-    gathered_.clear();
-    if (code != SQLITE_OK) next_ = -1;
+    if (code == SQLITE_OK) gathered_.clear();
     return code;
   }
 

@@ -29,7 +29,7 @@ std::string Holders(const v1::StatusResponse& status) {
 
 /// What a person should look at first; empty when all is well.
 std::vector<std::string> Troubles(const v1::StatusResponse& status) {
-  std::vector<std::string> troubles;
+  std::vector<std::string> troubles(status.troubles().begin(), status.troubles().end());
   if (status.versions_lacking() > 0) {
     troubles.push_back(HumanCount(status.versions_lacking()) +
                        " versions of other members have not arrived here yet");

@@ -11,6 +11,7 @@ using std::chrono::seconds;
 
 constexpr double kDownMost = 0.3;          // part of the hosts
 constexpr int64_t kClockWrongMs = 20'000;  // at most
+constexpr int64_t kHourMs = 3'600'000;
 constexpr size_t kOneWayCutsMost = 5;
 
 }  // namespace
@@ -109,11 +110,26 @@ void Faults::ScheduleClock() {
                  rng_.Below(static_cast<uint64_t>(scenario_.fault_time.count())))),
              [this, &host] {
                if (ended_) return;
-               ++clock_jumps_;
-               host.clock().offset_ms = rng_.Between(-kClockWrongMs, kClockWrongMs);
+               JumpClock(host);
              });
     }
   }
+}
+
+/// By some seconds, or by an hour forward or back; half of the hours last a second. Not by hours
+/// where hosts crash: a process that starts has only the wall clock to go by until it hears others.
+void Faults::JumpClock(SimHost& host) {
+  ++clock_jumps_;
+  if (scenario_.crash_every.count() > 0 || rng_.Chance(0.3)) {
+    host.clock().offset_ms = rng_.Between(-kClockWrongMs, kClockWrongMs);
+    return;
+  }
+  host.clock().offset_ms = rng_.Chance(0.5) ? kHourMs : -kHourMs;
+  ++clock_hours_;
+  if (rng_.Chance(0.5)) return;
+  later_(seconds(1), [this, &host] {
+    if (!ended_) host.clock().offset_ms = 0;
+  });
 }
 
 void Faults::HealAll() {

@@ -28,6 +28,7 @@ class Faults {
   /// While the faults went on; the repair at the end is not among them.
   uint64_t restarts() const { return restarts_; }
   uint64_t clock_jumps() const { return clock_jumps_; }
+  uint64_t clock_hours() const { return clock_hours_; }  // of them: by an hour
   uint64_t NextSeed() { return rng_.Next() | 1; }
 
  private:
@@ -36,6 +37,7 @@ class Faults {
   void ScheduleCrash();
   void CrashOne();
   void ScheduleClock();
+  void JumpClock(SimHost& host);
   Duration About(Duration time);
 
   Rng rng_;
@@ -44,7 +46,7 @@ class Faults {
   std::vector<std::unique_ptr<SimHost>>& hosts_;
   std::function<void(Duration, std::function<void()>)> later_;
   bool ended_ = false;
-  uint64_t crashes_ = 0, partitions_ = 0, restarts_ = 0, clock_jumps_ = 0;
+  uint64_t crashes_ = 0, partitions_ = 0, restarts_ = 0, clock_jumps_ = 0, clock_hours_ = 0;
 };
 
 }  // namespace patina::sim

@@ -42,6 +42,12 @@ TEST(SimTest, EachScenarioConverges) {
   for (const std::string& name : ScenarioNames()) RunOne(name, 3, 12);
 }
 
+TEST(SimTest, AnHourForwardOrBackForASecondOrForLongDoesNoHarm) {
+  uint64_t hours = 0;
+  for (uint64_t seed = 1; seed <= 5; ++seed) hours += RunOne("clock", seed, 12).clock_hours;
+  EXPECT_GE(hours, 5u);
+}
+
 TEST(SimTest, ACalmClusterSendsOneCopyPerNode) {
   const SimResult result = RunOne("calm", 5, 20);
   EXPECT_LE(result.copies_per_change, 1.05);

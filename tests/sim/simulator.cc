@@ -272,6 +272,7 @@ void World::Count(SimResult* result) {
   result->restarts = faults_.restarts();
   result->partitions = faults_.partitions();
   result->clock_jumps = faults_.clock_jumps();
+  result->clock_hours = faults_.clock_hours();
   result->messages_lost = network_.counts().lost;
   result->messages_late = network_.counts().late;
   result->messages_cut = network_.counts().cut;

@@ -1,5 +1,7 @@
 #include "tests/storage/test_util.h"
 
+#include <sqlite3.h>
+
 #include <algorithm>
 
 #include "base/log.h"
@@ -36,6 +38,21 @@ Transaction Tx(std::initializer_list<std::string> sql) {
   Transaction transaction;
   for (const std::string& text : sql) transaction.statements.push_back({text, {}, {}});
   return transaction;
+}
+
+std::string Ask(const std::string& path, const std::string& sql) {
+  sqlite3* db = nullptr;
+  std::string answer;
+  if (sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE, nullptr) == SQLITE_OK) {
+    const auto take = [](void* to, int, char** values, char**) {
+      *static_cast<std::string*>(to) = values[0] == nullptr ? "" : values[0];
+      return 0;
+    };
+    if (sqlite3_exec(db, sql.c_str(), take, &answer, nullptr) != SQLITE_OK)
+      answer = sqlite3_errmsg(db);
+  }
+  sqlite3_close_v2(db);
+  return answer;
 }
 
 TestNode::TestNode(Schema schema, int64_t wall_ms) : clock(wall_ms) {
@@ -183,6 +200,7 @@ std::vector<SharedBytes> TestNode::Log() {
   std::vector<SharedBytes> bytes;
   auto entries = reader->ReadLogAfter(0, UINT64_MAX);
   EXPECT_TRUE(entries.ok()) << entries.error().ToString();
+  if (!entries.ok()) return bytes;
   for (const LogEntry& entry : *entries) {
     if (!entry.transfer) bytes.push_back(entry.bytes);
   }

@@ -52,6 +52,9 @@ Schema MustParse(std::string_view sql, std::string_view toml = {});
 SharedBytes Share(std::string bytes);
 Transaction Tx(std::initializer_list<std::string> sql);
 
+/// What another SQLite connection to the file says: the last value of the answer, or the error.
+std::string Ask(const std::string& path, const std::string& sql);
+
 /// One node: a store, its file, its clock, and a reader of the same file.
 class TestNode {
  public:
