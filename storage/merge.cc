@@ -47,6 +47,10 @@ Status Store::Impl::MergeInMemory(MergeBatch* batch, bool join_dead) {
 
 void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
   MergeWork& work = batch->work_of(op);
+  if (options.mutant == Mutant::kReplayWithoutStamps && capture == nullptr &&
+      op.says != crdt::Says::kNothing) {
+    work.next.clock = crdt::RowClock();
+  }
   const crdt::ColumnIndex* columns = batch->columns.data() + op.first;
   const crdt::MergeEffect effect =
       work.next.clock.Merge({op.stamp, op.says, columns, op.count}, actors);
@@ -164,7 +168,8 @@ Status Store::Impl::LogMerged(const MergeBatch& batch, std::span<const SharedByt
     const crdt::Stamp stamp{headers[i].time, headers[i].id.version,
                             actors.Intern(headers[i].id.actor)};
     ASSIGN_OR_RETURN(const std::string effect, EffectOf(batch, i, *changesets[i]));
-    RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], effect));
+    if (options.mutant != Mutant::kUnparkedNotLogged || !parked.contains(headers[i].id))
+      RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], effect));
     if (parked.contains(headers[i].id)) {
       delete_parked.BindInt(1, stamp.actor);
       delete_parked.BindInt(2, static_cast<int64_t>(stamp.version));
@@ -225,17 +230,21 @@ void Store::Impl::NoteMerged(MergeBatch* batch, bool settling,
     const MergeOutcome& outcome = outcomes[i];
     if (outcome.state == MergeState::kDuplicate) ++stats.duplicates;
     if (outcome.state == MergeState::kRejected) ++stats.rejected;
+    if (outcome.state == MergeState::kTooOld) ++stats.too_old;
     if (outcome.state == MergeState::kApplied) {
       ++stats.changesets_applied;
       received.Add(outcome.id);
       applied.Add(outcome.id);
       hlc.Observe(headers[i].time);
+      newest_applied = std::max(newest_applied, headers[i].time);
       if (const auto found = parked.find(outcome.id); found != parked.end()) {
         parked_bytes -= found->second.bytes;
         parked.erase(found);
       }
     }
     if (outcome.state == MergeState::kParked && !settling) received.Add(outcome.id);
+    if (outcome.state == MergeState::kParked && options.mutant == Mutant::kParkedIsApplied)
+      applied.Add(outcome.id);
   }
   for (size_t i = 0; i < batch->work_count(); ++i) {
     AdoptWork(&batch->work(i), last_seq, effects);

@@ -39,7 +39,8 @@ Result<TableIo*> Store::Impl::Understand(const crdt::TableChange& change,
   crdt::ColumnMask named;
   for (const crdt::ColumnName& column : change.columns) {
     const auto index = table->table().FindColumn(column.name);
-    if (!index || table->table().columns[*index].life != column.life) {
+    const bool any_life = options.mutant == Mutant::kLivesNotLookedAt;
+    if (!index || (table->table().columns[*index].life != column.life && !any_life)) {
       if (LifeOf(table->table().dropped, column.name, column.life) == Life::kUnknown) {
         *park_reason = "unknown column " + std::string(name) + "." + std::string(column.name) +
                        WithLife(column.life);
@@ -161,6 +162,7 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
       if (!more) return OkStatus();
       if (!park_reason->empty()) continue;  // parked, but whole and well formed
       RETURN_IF_ERROR(DecodeTable(reader, table, position, stamp, batch, park_reason));
+      if (options.mutant == Mutant::kApplyHalfOfTransaction) park_reason->clear();
     }
   };
   Status status = decode();
@@ -169,6 +171,7 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
 }
 
 bool Store::Impl::FromTheFuture(crdt::HlcTime time) const {
+  if (options.mutant == Mutant::kMergeFutureAtOnce) return false;
   return time.ms() > ClusterMs() + options.limits.max_clock_skew_ms;
 }
 
@@ -189,6 +192,12 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
   outcome->id = header->id;
   if (settling ? applied.Contains(header->id) : received.Contains(header->id)) {
     outcome->state = MergeState::kDuplicate;
+    return;
+  }
+  if (!settling && header->time < horizon && options.mutant != Mutant::kSkipHorizon) {
+    outcome->state = MergeState::kTooOld;
+    outcome->reason =
+        StrCat("from ", header->time.ToString(), ", before the horizon ", horizon.ToString());
     return;
   }
   if (FromTheFuture(header->time)) {
@@ -229,8 +238,8 @@ void Store::Impl::Triage(std::span<const SharedBytes> changesets, bool settling,
       // A second copy in one batch is as durable as the first.
       const MergeOutcome& first = (*outcomes)[seen[header->id]];
       outcome.id = header->id;
-      outcome.state =
-          first.state == MergeState::kRejected ? MergeState::kRejected : MergeState::kDuplicate;
+      const bool taken = first.state != MergeState::kRejected && first.state != MergeState::kTooOld;
+      outcome.state = taken ? MergeState::kDuplicate : first.state;
       outcome.reason = first.reason;
       continue;
     }
