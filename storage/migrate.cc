@@ -73,27 +73,26 @@ Status CheckAllowed(const std::vector<SchemaChange>& changes, bool allow_destruc
   return OkStatus();
 }
 
-Result<Schema> Store::Impl::SchemaInFile(const Schema& wanted) {
+Result<Schema> SchemaInFile(Db& db, const Schema& wanted) {
   Schema current;
-  ASSIGN_OR_RETURN(const DroppedInFile dropped, ReadDropped(*db));
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(*db));
+  ASSIGN_OR_RETURN(const DroppedInFile dropped, ReadDropped(db));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(db));
   for (const std::string& name : names) {
-    ASSIGN_OR_RETURN(const bool replicated, db->HasTable("__patina_clock_" + name));
+    ASSIGN_OR_RETURN(const bool replicated, db.HasTable("__patina_clock_" + name));
     const Table* declared = wanted.Find(name);
     if (!replicated && declared == nullptr) continue;  // another program's: left alone
-    Result<Table> table = IntrospectTable(*db, name);
-    if (!table.ok()) return FailedPrecondition(options.path + ": " + table.error().message);
-    table->plain = !replicated;
-    if (declared != nullptr) table->merge_row = declared->merge_row;
+    ASSIGN_OR_RETURN(Table table, IntrospectTable(db, name));
+    table.plain = !replicated;
+    if (declared != nullptr) table.merge_row = declared->merge_row;
     if (const auto life = dropped.tables.find(name); life != dropped.tables.end())
-      table->life = life->second;
+      table.life = life->second;
     if (const auto lives = dropped.columns.find(name); lives != dropped.columns.end())
-      table->dropped = lives->second;
-    for (Column& column : table->columns) {
-      const auto life = table->dropped.find(column.name);
-      if (life != table->dropped.end()) column.life = life->second;
+      table.dropped = lives->second;
+    for (Column& column : table.columns) {
+      const auto life = table.dropped.find(column.name);
+      if (life != table.dropped.end()) column.life = life->second;
     }
-    current.tables.push_back(std::move(*table));
+    current.tables.push_back(std::move(table));
   }
   current.dropped_tables = dropped.tables;
   return current;
@@ -244,7 +243,9 @@ Status Store::Impl::RunChanges(const std::vector<SchemaChange>& changes, const S
 }
 
 Status Store::Impl::MigrateFile() {
-  ASSIGN_OR_RETURN(const Schema from, SchemaInFile(options.schema));
+  const Result<Schema> current = SchemaInFile(*db, options.schema);
+  if (!current.ok()) return FailedPrecondition(options.path + ": " + current.error().message);
+  const Schema& from = *current;
   const std::vector<SchemaChange> changes = DiffSchemas(from, options.schema);
   if (Status allowed = CheckAllowed(changes, options.allow_destructive); !allowed.ok()) {
     return FailedPrecondition(options.path + ": " + allowed.error().message);
