@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/backup_service.h"
 #include "agent/grpc_status.h"
 #include "agent/schema_reload.h"
 #include "agent/status_report.h"
@@ -198,6 +199,11 @@ class AdminService final : public v1::Admin::CallbackService {
     if (!active.ok()) return FinishWith(call, active.error());
     for (const std::string& fault : *active) response->add_active(fault);
     return FinishWith(call, OkStatus());
+  }
+
+  grpc::ServerWriteReactor<v1::BackupResponse>* Backup(grpc::CallbackServerContext*,
+                                                       const v1::BackupRequest* request) override {
+    return NewBackupCall(context_, streams_, *request);
   }
 
  private:

@@ -1,7 +1,5 @@
 #include "agent/agent.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -19,39 +17,15 @@
 #include <utility>
 
 #include "agent/api_server.h"
+#include "agent/backups.h"
 #include "agent/faults.h"
 #include "agent/schema_reload.h"
 #include "agent/page_checker.h"
+#include "agent/folder_lock.h"
 #include "base/log.h"
 
 namespace patina::agent {
 namespace {
-
-std::string SystemError() { return std::strerror(errno); }  // NOLINT: read at once
-
-/// Held as long as the process lives; the kernel lets go of it however the process ends.
-class FolderLock {
- public:
-  FolderLock() = default;
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock() {
-    if (file_ >= 0) ::close(file_);
-  }
-
-  Status Take(const std::string& folder) {
-    const std::string path = folder + "/patina.lock";
-    file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (file_ < 0) return FailedPrecondition(path + ": cannot be opened: " + SystemError());
-    if (::flock(file_, LOCK_EX | LOCK_NB) == 0) return OkStatus();
-    return FailedPrecondition("node.data_dir " + folder +
-                              " is in use by another agent: stop it, or give this one a folder of "
-                              "its own");
-  }
-
- private:
-  int file_ = -1;
-};
 
 Status MakeFolder(const std::string& folder) {
   std::error_code error;
@@ -108,6 +82,7 @@ class Agent::Impl {
     if (watchdog_.joinable()) watchdog_.join();
     if (page_checker_) page_checker_->Stop();
     if (verifier_) verifier_->Stop();  // calls that wait for it end, and with them the API
+    if (backups_) backups_->Stop();
     if (subscriptions_) subscriptions_->CancelQueries();  // the API's calls wait for them
     if (api_) api_->Stop();
     if (subscriptions_) subscriptions_->Stop();
@@ -151,6 +126,7 @@ class Agent::Impl {
     options.path = DatabasePath(config_);
     options.schema = std::move(schema);
     options.node_name = config_.node.name;
+    options.cluster = config_.gossip.cluster;
     options.limits = config_.store;
     options.full_sync = config_.full_sync;
     options.allow_destructive = config_.allow_destructive;
@@ -177,6 +153,7 @@ class Agent::Impl {
     ASSIGN_OR_RETURN(auto subscriptions,
                      Subscriptions::Start(config_, *schema_.load(), path, writer_.get()));
     verifier_ = std::make_unique<Verifier>(config_, writer_.get(), net_.get());
+    backups_ = std::make_unique<Backups>(config_, writer_.get());
     net_->SetInquiryHandler([this](std::string payload, std::function<void(std::string)> reply) {
       verifier_->Answer(std::move(payload), std::move(reply));
     });
@@ -192,6 +169,7 @@ class Agent::Impl {
     context.subscriptions = subscriptions_.get();
     context.net = net_.get();
     context.verifier = verifier_.get();
+    context.backups = backups_.get();
     net_->Start(writer_.get(), net_readers_.get());
     if (actor_ != ActorId()) net_->OnActor(actor_);
     ASSIGN_OR_RETURN(api_, ApiServer::Start(context));
@@ -298,6 +276,7 @@ class Agent::Impl {
   std::unique_ptr<ReaderPool> readers_;      // clients'
   std::unique_ptr<ReaderPool> net_readers_;  // peers': slow queries must not hold up repair
   std::unique_ptr<Verifier> verifier_;
+  std::unique_ptr<Backups> backups_;
   std::unique_ptr<Subscriptions> subscriptions_;
   std::unique_ptr<ApiServer> api_;
   std::atomic<Subscriptions*> live_subscriptions_{nullptr};

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/backups.h"
 #include "agent/config.h"
 #include "agent/net.h"
 #include "agent/reader_pool.h"
@@ -28,6 +29,7 @@ struct ApiContext {
   Subscriptions* subscriptions = nullptr;
   Net* net = nullptr;
   Verifier* verifier = nullptr;
+  Backups* backups = nullptr;
 };
 
 /// gRPC: State, Cluster, Admin, reflection and health, on every address of api.listen. Services

@@ -137,6 +137,13 @@ void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::Statu
   Count(status, "subscribe.incremental_matches", engine.incremental_matches);
 }
 
+void CountBackups(const Backups::Stats& stats, v1::StatusResponse* status) {
+  Count(status, "backup.running", stats.running ? 1 : 0, 1);
+  Count(status, "backup.done", stats.done);
+  Count(status, "backup.failed", stats.failed);
+  Count(status, "backup.bytes", stats.bytes);
+}
+
 void CountNet(const Net::Stats& net, const Config& config, v1::StatusResponse* status) {
   Count(status, "net.connections", net.connections, config.peer_connections_max);
   Count(status, "net.bytes_in", net.bytes_in);
@@ -227,6 +234,7 @@ void FillFromThreads(const ApiContext& context, const ApiStreams& streams,
   status->set_fault_injection(config.fault_injection);
   status->set_memory_bytes(ResidentBytes());
   CountQueues(context, streams, status);
+  CountBackups(context.backups->stats(), status);
   const Net::Stats net = context.net->stats();
   status->set_versions_lacking(net.versions_lacking);
   status->set_clock_correction_ms(net.clock_correction_ms);

@@ -203,20 +203,15 @@ class Backup::Impl {
   }
 
   Status LookAtLog(Copying* copying) const {
-    if (place_.MustEnd()) return place_.WhyEnded();
-    const uint64_t bytes_max = copying->options.wal_growth_bytes_max;
-    if (bytes_max == 0) return OkStatus();
-    const uint64_t wal_bytes = FileBytes(path_ + "-wal");
-    const uint64_t grown = wal_bytes - std::min(wal_bytes, copying->wal_bytes_before);
-    if (grown > bytes_max) {
-      return ResourceExhausted(StrCat(
-          "the copy to ", copying->target,
-          " was given up: while it is read the write-ahead log cannot start over, and it has "
-          "grown by ",
-          grown, " bytes, more than the ", bytes_max,
-          " allowed; copy at a higher rate, to a faster disk, or when less is written"));
+    if (place_.MustEnd()) {
+      return ResourceExhausted(
+          "the copy to " + copying->target + " was given up: " + place_.WhyEnded().message +
+          ", copy at a higher rate, to a faster disk, or when less is written");
     }
-    if (grown > bytes_max / 2) copying->result.hurried = true;
+    const uint64_t wal_bytes = FileBytes(path_ + "-wal");
+    if (wal_bytes > copying->wal_bytes_before + copying->options.hurry_after_wal_bytes) {
+      copying->result.hurried = true;
+    }
     return OkStatus();
   }
 

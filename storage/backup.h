@@ -20,10 +20,9 @@ struct BackupProgress {
 
 struct BackupOptions {
   uint64_t bytes_per_second = 0;  // 0: as fast as it goes
-  /// While a copy is read, the source's write-ahead log cannot start over and grows with what is
-  /// written. When it has grown by half of this, the copy hurries (bytes_per_second counts no
-  /// more); by all of it, it is given up with RESOURCE_EXHAUSTED. 0: no bound.
-  uint64_t wal_growth_bytes_max = 0;
+  /// While a copy is read, the source's write-ahead log cannot begin anew and grows with what is
+  /// written. When it has grown by this, the copy hurries: bytes_per_second counts no more.
+  uint64_t hurry_after_wal_bytes = 64u << 20;
   /// After each piece of about kBackupPieceBytes, on the copying thread.
   std::function<void(const BackupProgress&)> on_progress;
   const std::atomic<bool>* cancelled = nullptr;  // not owned; looked at before each piece
@@ -62,7 +61,7 @@ class Backup {
 
   /// Writes the copy beside target_path under the name target_path + ".partial", syncs it and gives
   /// it its name. The copy needs no write-ahead log. Once. Errors: ALREADY_EXISTS (nothing is ever
-  /// overwritten), RESOURCE_EXHAUSTED (disk full; wal_growth_bytes_max), CANCELLED,
+  /// overwritten), RESOURCE_EXHAUSTED (disk full; the write-ahead log), CANCELLED,
   /// FAILED_PRECONDITION (the folder), DATA_LOSS (the source is damaged). After an error there is
   /// no copy, not even part of one.
   Result<BackupResult> CopyTo(const std::string& target_path, const BackupOptions& options);

@@ -17,23 +17,35 @@ namespace patina::storage {
 namespace {
 
 constexpr size_t kProblemsMax = 20;
+constexpr int kProgressSteps = 10'000;  // of SQLite's machine, between two looks at cancelled
 
 using TouchedBuckets = std::bitset<kDigestBuckets>;
 
 class Check {
  public:
-  explicit Check(Db db) : db_(std::move(db)) {}
+  Check(Db db, const std::atomic<bool>* cancelled) : db_(std::move(db)), cancelled_(cancelled) {}
 
   Result<FileReport> Run() {
-    ASSIGN_OR_RETURN(report_.identity, ReadIdentity(db_));
+    sqlite3_progress_handler(db_.get(), kProgressSteps, IsCancelled, this);
+    if (auto identity = ReadIdentity(db_); identity.ok()) {
+      report_.identity = *std::move(identity);
+    } else {
+      Problem(identity.error().message);
+    }
     RETURN_IF_ERROR(db_.Exec("BEGIN"));  // one snapshot, should somebody be writing
     CheckPages();
     // A page that cannot be read is one more problem, not the end.
     if (Status status = CheckDigests(); !status.ok()) Problem(status.error().message);
+    if (IsCancelled(this) != 0) return Error{Errc::kCancelled, "the check was cancelled"};
     return std::move(report_);
   }
 
  private:
+  static int IsCancelled(void* self) {
+    const auto* cancelled = static_cast<const Check*>(self)->cancelled_;
+    return cancelled != nullptr && cancelled->load(std::memory_order_relaxed) ? 1 : 0;
+  }
+
   void Problem(std::string text) {
     if (report_.problems.size() < kProblemsMax) report_.problems.push_back(std::move(text));
   }
@@ -58,38 +70,36 @@ class Check {
     ASSIGN_OR_RETURN(const int64_t valid, StateInt("digests_valid"));
     report_.seq = static_cast<uint64_t>(checkpoint);
     RETURN_IF_ERROR(ReadTail(checkpoint));
-    ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(db_));
-    for (const std::string& name : names) {
-      ASSIGN_OR_RETURN(Stmt stored,
-                       db_.Prepare("SELECT value FROM __patina_state WHERE name = ?", false));
-      const std::string entry = "digest:" + name;
+    ASSIGN_OR_RETURN(const Schema schema, SchemaInFile(db_, {}));
+    ASSIGN_OR_RETURN(Stmt stored,
+                     db_.Prepare("SELECT value FROM __patina_state WHERE name = ?", false));
+    for (const Table& table : schema.tables) {
+      StmtScope scope(stored);
+      const std::string entry = "digest:" + table.name;
       stored.BindText(1, entry);
       ASSIGN_OR_RETURN(const bool found, stored.Step());
-      if (!found) continue;  // not replicated
-      if (Status status = CheckTable(name, stored.ColumnBytes(0), valid == 1); !status.ok()) {
-        Problem("table " + name + ": " + status.error().message);
+      const std::string digest(found ? stored.ColumnBytes(0) : std::string_view());
+      if (Status status = CheckTable(table, digest, valid == 1); !status.ok()) {
+        Problem("table " + table.name + ": " + status.error().message);
       }
     }
     return OkStatus();
   }
 
-  Status CheckTable(const std::string& name, std::string_view stored, bool comparable) {
-    ASSIGN_OR_RETURN(Table table, IntrospectTable(db_, name));
-    ASSIGN_OR_RETURN(const DroppedInFile dropped, ReadDropped(db_));
-    SetLives(dropped, &table);
+  Status CheckTable(const Table& table, std::string_view stored, bool comparable) {
     TableIo io(&db_, &table, 0);
     RowHasher hasher(table);
     RETURN_IF_ERROR(io.RecomputeDigest(&hasher, actors_, {}));
-    report_.tables.push_back({name, io.digest.Fold(), io.digest.rows});
+    report_.tables.push_back({table.name, io.digest.Fold(), io.digest.rows});
+    if (!comparable || stored.empty()) {  // made anew at the next start
+      report_.buckets_not_compared += kDigestBuckets;
+      return OkStatus();
+    }
     ByteReader in(stored);
     if (in.remaining() != (kDigestBuckets + 1) * sizeof(uint64_t)) {
       return DataLoss("its stored digest is damaged");
     }
-    const TouchedBuckets& touched = touched_[name];
-    if (!comparable) {
-      report_.buckets_not_compared += kDigestBuckets;
-      return OkStatus();
-    }
+    const TouchedBuckets& touched = touched_[table.name];
     report_.buckets_not_compared += touched.count();
     uint64_t differing = 0;
     for (size_t bucket = 0; bucket < kDigestBuckets; ++bucket) {
@@ -153,6 +163,7 @@ class Check {
   }
 
   Db db_;
+  const std::atomic<bool>* const cancelled_;
   crdt::ActorTable actors_;
   std::unordered_map<std::string, TouchedBuckets> touched_;
   FileReport report_;
@@ -206,7 +217,13 @@ Status SaveIdentity(Db& db, const FileIdentity& before, const std::string& clust
   return put("cluster", crdt::ValueView::Text(cluster));
 }
 
-Result<FileReport> VerifyFile(const std::string& path) {
+Status SetCluster(const std::string& path, const std::string& cluster) {
+  ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kReadWriteCreate));
+  ASSIGN_OR_RETURN(const FileIdentity identity, ReadIdentity(db));
+  return SaveIdentity(db, identity, cluster);
+}
+
+Result<FileReport> VerifyFile(const std::string& path, const std::atomic<bool>* cancelled) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return NotFound("there is no file " + path);
   ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kInspect));
@@ -216,7 +233,7 @@ Result<FileReport> VerifyFile(const std::string& path) {
     return Error{ours.error().code, path + " cannot be read: " + ours.error().message};
   }
   if (*ours == 0) return FailedPrecondition(path + " is a SQLite file, but not that of a node");
-  return Check(std::move(db)).Run();
+  return Check(std::move(db), cancelled).Run();
 }
 
 Status CheckPages(const std::string& path, const std::atomic<bool>& stop) {

@@ -9,8 +9,7 @@
 #include "storage/db.h"
 #include "storage/store.h"
 
-// What a node's file says about itself, and whether it is sound. Any thread; nothing here changes
-// the file.
+// What a node's file says about itself, and whether it is sound. Any thread.
 
 namespace patina::storage {
 
@@ -51,7 +50,11 @@ struct FileReport {
 Status CheckPages(const std::string& path, const std::atomic<bool>& stop);
 
 /// Reads the whole file: SQLite's integrity check, and each table's digest against the stored one.
-/// Errors: it cannot be opened, or is not the file of a node.
-Result<FileReport> VerifyFile(const std::string& path);
+/// Errors: it cannot be opened, or is not the file of a node; CANCELLED. cancelled: not owned.
+Result<FileReport> VerifyFile(const std::string& path,
+                              const std::atomic<bool>* cancelled = nullptr);
+
+/// Makes it a file of that cluster. It must not be in use.
+Status SetCluster(const std::string& path, const std::string& cluster);
 
 }  // namespace patina::storage

@@ -16,4 +16,8 @@ Result<Table> IntrospectTable(Db& db, const std::string& table);
 /// Names of the user's tables in the file: not SQLite's, not ours.
 Result<std::vector<std::string>> UserTables(Db& db);
 
+/// The file's replicated tables, and those that wanted declares, as they are in the file, each with
+/// what was dropped before. Merge modes are wanted's: the file does not keep them.
+Result<Schema> SchemaInFile(Db& db, const Schema& wanted);
+
 }  // namespace patina::storage

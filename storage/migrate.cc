@@ -30,16 +30,19 @@ Status CheckAllowed(const std::vector<SchemaChange>& changes, bool allow_destruc
   return OkStatus();
 }
 
-Result<Schema> Store::Impl::SchemaInFile(const Schema& wanted) {
+Result<Schema> SchemaInFile(Db& db, const Schema& wanted) {
   Schema current;
-  ASSIGN_OR_RETURN(const DroppedInFile dropped, ReadDropped(*db));
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(*db));
+  ASSIGN_OR_RETURN(const DroppedInFile dropped, ReadDropped(db));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, UserTables(db));
   for (const std::string& name : names) {
-    ASSIGN_OR_RETURN(const bool replicated, db->HasTable("__patina_clock_" + name));
+    ASSIGN_OR_RETURN(const bool replicated, db.HasTable("__patina_clock_" + name));
     const Table* declared = wanted.Find(name);
     if (!replicated && declared == nullptr) continue;  // another program's: left alone
-    Result<Table> table = IntrospectTable(*db, name);
-    if (!table.ok()) return FailedPrecondition(options.path + ": " + table.error().message);
+    Result<Table> table = IntrospectTable(db, name);
+    if (!table.ok()) {
+      const char* const path = sqlite3_db_filename(db.get(), "main");
+      return FailedPrecondition(StrCat(path, ": ", table.error().message));
+    }
     table->plain = !replicated;
     if (declared != nullptr) table->merge_row = declared->merge_row;
     SetLives(dropped, &*table);
@@ -181,7 +184,9 @@ Status Store::Impl::RunChanges(const std::vector<SchemaChange>& changes, const S
 }
 
 Status Store::Impl::MigrateFile() {
-  ASSIGN_OR_RETURN(const Schema from, SchemaInFile(options.schema));
+  const Result<Schema> current = SchemaInFile(*db, options.schema);
+  if (!current.ok()) return FailedPrecondition(options.path + ": " + current.error().message);
+  const Schema& from = *current;
   const std::vector<SchemaChange> changes = DiffSchemas(from, options.schema);
   if (Status allowed = CheckAllowed(changes, options.allow_destructive); !allowed.ok()) {
     return FailedPrecondition(options.path + ": " + allowed.error().message);

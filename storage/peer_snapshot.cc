@@ -29,7 +29,8 @@ Status AdoptPreparedSnapshot(const std::string& path) {
   const std::string prepared = PreparedSnapshotPath(path);
   struct stat info {};
   if (::stat(prepared.c_str(), &info) != 0) return OkStatus();
-  for (const char* suffix : {"-wal", "-shm", "-journal"}) {
+  // What was acknowledged is in the new file, received or set aside: "-acked" tells of the old one.
+  for (const char* suffix : {"-wal", "-shm", "-journal", "-acked"}) {
     if (!Remove(path + suffix))
       return FailedPrecondition(path + suffix + " cannot be removed: " + SystemError());
   }

@@ -119,7 +119,6 @@ class Store::Impl {
 
   // migrate.cc
   Status MigrateFile();
-  Result<Schema> SchemaInFile(const Schema& wanted);
   Result<Schema> DeclaredInFile(const Schema& wanted);
   Status RunChanges(const std::vector<SchemaChange>& changes, const Schema& wanted, Schema from);
   Status RunChange(const SchemaChange& change, const Schema& wanted, Schema* from);

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "tools/agent_command.h"
+#include "tools/backup_commands.h"
 #include "tools/bench_command.h"
 #include "tools/cluster_commands.h"
 #include "tools/command.h"
@@ -73,6 +74,7 @@ int Run(int argc, char** argv) {
   AddStateCommands(app, context);
   AddClusterCommands(app, context);
   AddSchemaCommands(app, context);
+  AddBackupCommands(app, context);
   AddFaultCommands(app, context);
   AddProxySinkCommand(app, context);
   AddRouteCommand(app, context);

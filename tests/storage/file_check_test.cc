@@ -89,6 +89,13 @@ CREATE TABLE p (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY (y, x)) WITH
   EXPECT_THAT(MustVerify(path()).problems, testing::IsEmpty());
 }
 
+TEST_F(FileCheckTest, AColumnOfALaterLifeIsComparedAsThat) {
+  TestNode node(MustParse(kSchema, "[t]\ndropped = [\"b\"]\n"));
+  node.Do("INSERT INTO t (id, b) VALUES (1, 'x')");
+  node.Close();
+  EXPECT_THAT(MustVerify(node.options.path).problems, testing::IsEmpty());
+}
+
 TEST_F(FileCheckTest, ADamagedPageIsReportedWhereverItIs) {
   node_.Do(
       "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
