@@ -11,7 +11,9 @@ namespace {
 constexpr Duration kBackoff = std::chrono::milliseconds(500);
 constexpr int kBackoffDoublings = 4;
 constexpr int kMergePatience = 10;  // times transfer_timeout
-constexpr int kCopyPatience = 15;   // the same, until a copy of the sender's file is made
+// The same, until a copy of the sender's file is made. One that takes longer is found made by the
+// next request; who waits for a sender that has crashed waits no longer than this.
+constexpr int kCopyPatience = 3;
 
 }  // namespace
 
@@ -43,7 +45,8 @@ bool Transfer::WantSnapshot(const Member& from, uint64_t rows_min, Instant now, 
     ++shared_.counters.snapshots_impossible;
     return false;
   }
-  if (asked_ || now < not_before_) return false;
+  if (now < snapshot_not_before_ || TakingSnapshot() || (asked_ && asked_->merging)) return false;
+  if (asked_) Fail(now, true, &out);
   Asked asked;
   asked.transfer = next_transfer_++;
   asked.peer = from.info.name;
@@ -67,10 +70,12 @@ std::optional<std::string> Transfer::PeerOf(uint64_t transfer) const {
 void Transfer::Fail(Instant now, bool abandon, Outputs* out) {
   ++(asked_->snapshot ? shared_.counters.snapshots_failed : shared_.counters.transfers_failed);
   if (abandon) out->abandon_staged.push_back(asked_->transfer);
+  // A transfer that failed because a snapshot is needed must not hold up the snapshot.
+  Instant& not_before = asked_->snapshot ? snapshot_not_before_ : not_before_;
   asked_.reset();
   failures_ = std::min(failures_ + 1, kBackoffDoublings);
   const Duration most = kBackoff * (int64_t{1} << failures_);
-  not_before_ =
+  not_before =
       now + most / 2 +
       Duration(static_cast<int64_t>(shared_.rng.Below(static_cast<uint64_t>(most.count() / 2))));
 }

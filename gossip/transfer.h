@@ -20,7 +20,8 @@ class Transfer {
   // Receiver.
   /// Asks the member for a transfer, unless one runs or the last failed just now.
   void Want(const Member& from, Instant now, Outputs& out);
-  /// The same for a snapshot. False: not now (or never: this node cannot take one).
+  /// The same for a snapshot; a transfer that runs is given up for it: what that would bring comes
+  /// with the file. False: not now (or never: this node cannot take one).
   bool WantSnapshot(const Member& from, uint64_t rows_min, Instant now, Outputs& out);
   bool Running() const { return asked_.has_value(); }
   bool TakingSnapshot() const { return asked_ && asked_->snapshot; }
@@ -83,7 +84,7 @@ class Transfer {
   std::vector<ChangeId> parked_;
   std::optional<Asked> asked_;
   uint64_t next_transfer_ = 1;
-  Instant not_before_{};
+  Instant not_before_{}, snapshot_not_before_{};
   int failures_ = 0;
   std::map<uint64_t, Serving> serving_;
   uint64_t next_serving_ = 1;

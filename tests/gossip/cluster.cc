@@ -217,6 +217,9 @@ void Cluster::PerformStorage(Host& from, Outputs& out) {
       crdt::VersionSet theirs;
       ByteReader reader(*stage.bytes);
       CHECK(crdt::VersionSet::Decode(reader, {}, &theirs));
+      if (!stage.snapshot && from.transfers_need_snapshot) {
+        return node.OnTransferNeedsSnapshot(stage.transfer, now, outputs);
+      }
       if (stage.snapshot) {
         ++from.snapshots_taken;
         from.received = theirs;

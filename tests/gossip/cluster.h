@@ -34,7 +34,8 @@ class Cluster {
     ActorId actor;
     std::vector<ActorId> actors;  // all it ever had, this one included
     crdt::HlcTime line;           // how far the frontier came
-    std::set<ChangeId> too_old;   // its storage refuses these
+    bool transfers_need_snapshot = false;
+    std::set<ChangeId> too_old;  // its storage refuses these
     uint64_t snapshots_taken = 0;
     uint64_t rows = 0;  // what it says when asked for a snapshot
     uint64_t next_version = 1;

@@ -58,6 +58,23 @@ TEST_F(SettlementTest, OfEqualHorizonsTheLowerNameTakesIt) {
   EXPECT_EQ(Taken("n01"), 0u);
 }
 
+TEST_F(SettlementTest, ATransferThatNeedsASnapshotEndsInOneAlthoughTransfersWait) {
+  cluster_.AddMany(3);
+  SetHorizon("n00", 2'000);
+  SetHorizon("n01", 2'000);
+  SetHorizon("n02", 1'000);
+  cluster_.Partition({"n02"}, {"n00", "n01"});
+  cluster_.Write("n00", 300);
+  cluster_.Run(seconds(2));
+  cluster_.host("n00").log.clear();
+  cluster_.host("n01").log.clear();
+  cluster_.host("n02").transfers_need_snapshot = true;
+  cluster_.Heal();
+  cluster_.Run(seconds(30));
+  EXPECT_EQ(Taken("n02"), 1u);
+  EXPECT_TRUE(cluster_.Converged());
+}
+
 TEST_F(SettlementTest, ANodeThatCannotBeginAnewSaysSoAndGoesOn) {
   cluster_.config.snapshots_taken = false;
   cluster_.AddMany(2);
