@@ -156,9 +156,11 @@ class Agent::Impl {
     // The sockets before the threads: an address that is taken leaves nothing to undo.
     ASSIGN_OR_RETURN(net_, Net::Open(config_, schema_.Hash(), std::move(received_), clock_));
     const std::string path = DatabasePath(config_);
-    ASSIGN_OR_RETURN(readers_, ReaderPool::Start(path, config_.readers, config_.reader_queue_max));
+    ASSIGN_OR_RETURN(readers_, ReaderPool::Start(path, config_.readers, config_.reader_queue_max,
+                                                 writer_->snapshots()));
     ASSIGN_OR_RETURN(net_readers_,
-                     ReaderPool::Start(path, config_.net_readers, config_.reader_queue_max));
+                     ReaderPool::Start(path, config_.net_readers, config_.reader_queue_max,
+                                       writer_->snapshots()));
     writer_->Start(MakeListeners());
     ASSIGN_OR_RETURN(auto subscriptions,
                      Subscriptions::Start(config_, schema_, path, writer_.get()));

@@ -37,6 +37,7 @@ void AddStorage(storage::StoreLimits& store, Keys* keys) {
                              Count("parked_changesets_max", &store.parked_changesets_max),
                              Count("log_bytes_max", &store.log_bytes_max),
                              Milliseconds("log_age_ms_max", &store.log_age_max),
+                             Count("wal_bytes_max", &store.wal_bytes_max, 16 << 20),
                              Milliseconds("transaction_deadline_ms", &store.transaction_deadline),
                              Milliseconds("group_deadline_ms", &store.group_deadline)});
 }

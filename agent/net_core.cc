@@ -279,6 +279,7 @@ void NetCore::Housekeeping() {
   if (now >= sweep_at_) {
     sweep_at_ = now + kSweepInterval;
     transport_->Sweep(now);
+    if (transfers_ != nullptr) transfers_->EndTold();
   }
   if (now >= publish_at_) Publish();
   if (now >= correct_at_) CorrectClock();

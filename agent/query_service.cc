@@ -1,5 +1,7 @@
 #include "agent/query_service.h"
 
+#include <grpcpp/alarm.h>
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <atomic>
@@ -11,6 +13,7 @@
 
 #include "agent/api_convert.h"
 #include "agent/grpc_status.h"
+#include "base/log.h"
 #include "patina/v1/state.pb.h"
 #include "proto/convert.h"
 
@@ -25,6 +28,10 @@ constexpr auto kDefaultDeadline = std::chrono::seconds(60);
 /// A query holds one of few readers and a snapshot, which keeps the write-ahead log from being
 /// reused.
 constexpr auto kDeadlineMax = std::chrono::minutes(5);
+/// How often a reader that waits for its client looks whether its snapshot has to go.
+constexpr Duration kLook = std::chrono::milliseconds(10);
+
+Instant Now() { return SystemClock().Now(); }
 
 size_t BytesOf(const std::vector<crdt::ValueView>& values) {
   size_t bytes = 2;
@@ -34,21 +41,24 @@ size_t BytesOf(const std::vector<crdt::ValueView>& values) {
 
 /// One query. A reader's thread makes batches, gRPC's threads send them; between them is a buffer
 /// of bounded size. A reader waits for a slow client only kStallMax, then the query fails: readers
-/// are few.
+/// are few. The deadline counts from the call's arrival until its answer is sent.
 class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
                         public ApiStream,
-                        public storage::RowSink {
+                        public storage::RowSink,
+                        public std::enable_shared_from_this<QueryCall> {
  public:
   static QueryCall* New(const ApiContext& context, ApiStreams& streams,
+                        grpc::CallbackServerContext* server_context,
                         const v1::QueryRequest& request) {
-    auto call = std::make_shared<QueryCall>(streams);
+    auto call = std::make_shared<QueryCall>(streams, server_context);
     call->self_ = call;
     const Status started = call->Begin(context, streams, request);
     if (!started.ok()) call->Produced(started);
     return call.get();
   }
 
-  explicit QueryCall(ApiStreams& streams) : streams_(streams) {}
+  QueryCall(ApiStreams& streams, grpc::CallbackServerContext* server_context)
+      : streams_(streams), server_context_(server_context) {}
 
   void OnWriteDone(bool ok) override {
     const std::lock_guard lock(mutex_);
@@ -61,22 +71,21 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
     Pump();
   }
 
-  void OnCancel() override {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
-    room_.notify_one();
-  }
+  void OnCancel() override { End(Error{Errc::kCancelled, "the client has gone"}); }
 
   void OnDone() override {
+    alarm_.Cancel();
     streams_.Remove(this);
     const std::shared_ptr<QueryCall> last = std::move(self_);
   }
 
   void End(const Error& error) override {
     const std::lock_guard lock(mutex_);
-    ending_ = error;
+    if (!ending_) ending_ = error;
     cancelled_ = true;
     room_.notify_one();
+    if (!begun_ && !produced_) produced_ = error;  // no reader has it yet
+    Pump();
   }
 
   // On the reader's thread.
@@ -123,6 +132,14 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
           std::min<Duration>(std::chrono::milliseconds(request.deadline_ms()), kDeadlineMax);
     if (request.rows_max() > 0) limits_.rows_max = request.rows_max();
     limits_.cancelled = &cancelled_;
+    alarm_.Set(
+        std::chrono::system_clock::now() +
+            std::chrono::duration_cast<std::chrono::system_clock::duration>(limits_.deadline),
+        [weak = weak_from_this()](bool rang) {
+          // Weak: the alarm is a part of the call, and keeps its callback.
+          const auto call = weak.lock();
+          if (rang && call != nullptr) call->OnDeadline();
+        });
     const auto task = std::make_shared<Task>(self_);
     Status submitted =
         context.readers->Submit([task](storage::Reader& reader) { task->Run(reader); });
@@ -131,18 +148,24 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
   }
 
   Status Produce(storage::Reader& reader) {
-    if (cancelled_) return Error{Errc::kCancelled, "the client has gone"};
+    {
+      const std::lock_guard lock(mutex_);
+      if (produced_) return *produced_;  // it was ended while it waited
+      begun_ = true;
+    }
+    reader_ = &reader;
+    limits_.spent = Now() - began_;
     // A snapshot, so that the answer's change number is exactly what the answer saw.
     ASSIGN_OR_RETURN(const uint64_t seq, reader.BeginSnapshot());
     const Status queried = reader.Query(statement_, limits_, *this);
     reader.EndSnapshot();
-    RETURN_IF_ERROR(queried);
     const std::lock_guard lock(mutex_);
+    if (ending_) return *ending_;
+    RETURN_IF_ERROR(queried);
     if (stalled_) {
       return ResourceExhausted(
           "the client read too slowly: more than 4 MiB of answer waited for 5 s");
     }
-    if (cancelled_) return Error{Errc::kCancelled, "the client has gone"};
     batch_.set_change_number(seq);
     batch_.set_done(true);
     Push();
@@ -152,12 +175,26 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
   /// Hands the batch over; waits for room. False: stop.
   bool Hand() {
     std::unique_lock lock(mutex_);
-    const bool has_room = room_.wait_for(
-        lock, kStallMax, [&] { return cancelled_ || buffered_bytes_ < kBufferBytesMax; });
-    stalled_ = !has_room;
-    if (stalled_ || cancelled_) return false;
+    const Instant stalls_at = Now() + kStallMax;
+    const auto has_room = [&] { return cancelled_ || buffered_bytes_ < kBufferBytesMax; };
+    while (!room_.wait_for(lock, kLook, has_room)) {
+      stalled_ = Now() >= stalls_at;
+      if (stalled_ || reader_->MustEnd()) return false;
+    }
+    if (cancelled_) return false;
     Push();
     return true;
+  }
+
+  /// The query itself has a look at the time; this is for what waits: for a reader, or for the
+  /// client to take the rest of the answer.
+  void OnDeadline() {
+    End(
+        DeadlineExceeded(StrCat("the query, its wait for a reader (limits.readers) and its client "
+                                "took longer than the deadline of ",
+                                ToMs(limits_.deadline), " ms")));
+    const std::lock_guard lock(mutex_);
+    if (writing_) server_context_->TryCancel();  // else a client that does not read keeps it
   }
 
   /// Under the lock.
@@ -190,12 +227,16 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
   }
 
   ApiStreams& streams_;
+  grpc::CallbackServerContext* const server_context_;
   std::shared_ptr<QueryCall> self_;  // until OnDone
+  const Instant began_ = Now();
+  grpc::Alarm alarm_;
   storage::Statement statement_;
   storage::QueryLimits limits_;
   std::atomic<bool> cancelled_ = false;
 
   // The reader's thread alone.
+  const storage::Reader* reader_ = nullptr;
   v1::QueryResponse batch_;
   size_t batch_bytes_ = 0;
 
@@ -206,15 +247,15 @@ class QueryCall final : public grpc::ServerWriteReactor<v1::QueryResponse>,
   size_t buffered_bytes_ = 0;
   std::optional<Status> produced_;
   std::optional<Error> ending_;
-  bool writing_ = false, finished_ = false, stalled_ = false;
+  bool begun_ = false, writing_ = false, finished_ = false, stalled_ = false;
 };
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::QueryResponse>* NewQueryCall(const ApiContext& context,
-                                                          ApiStreams& streams,
-                                                          const v1::QueryRequest& request) {
-  return QueryCall::New(context, streams, request);
+grpc::ServerWriteReactor<v1::QueryResponse>* NewQueryCall(
+    const ApiContext& context, ApiStreams& streams, grpc::CallbackServerContext* server_context,
+    const v1::QueryRequest& request) {
+  return QueryCall::New(context, streams, server_context, request);
 }
 
 }  // namespace patina::agent

@@ -4,9 +4,10 @@
 #include "agent/api_streams.h"
 
 namespace grpc {
+class CallbackServerContext;
 template <class Response>
 class ServerWriteReactor;
-}
+}  // namespace grpc
 namespace patina::v1 {
 class QueryRequest;
 class QueryResponse;
@@ -15,9 +16,9 @@ class QueryResponse;
 namespace patina::agent {
 
 /// Starts one State.Query on the reader pool. The call deletes itself when done; context and
-/// streams outlive it.
-grpc::ServerWriteReactor<v1::QueryResponse>* NewQueryCall(const ApiContext& context,
-                                                          ApiStreams& streams,
-                                                          const v1::QueryRequest& request);
+/// streams outlive it, and server_context lives until it is done.
+grpc::ServerWriteReactor<v1::QueryResponse>* NewQueryCall(
+    const ApiContext& context, ApiStreams& streams, grpc::CallbackServerContext* server_context,
+    const v1::QueryRequest& request);
 
 }  // namespace patina::agent

@@ -13,9 +13,10 @@ class ReaderPool::Impl {
  public:
   explicit Impl(size_t queue_max) : queue_max_(queue_max) {}
 
-  Status Open(const std::string& path, size_t threads) {
+  Status Open(const std::string& path, size_t threads,
+              const std::shared_ptr<storage::Snapshots>& snapshots) {
     for (size_t i = 0; i < threads; ++i) {
-      ASSIGN_OR_RETURN(auto reader, storage::Reader::Open(path));
+      ASSIGN_OR_RETURN(auto reader, storage::Reader::Open(path, {.snapshots = snapshots}));
       readers_.push_back(std::move(reader));
     }
     for (auto& reader : readers_) threads_.emplace_back([this, &reader] { Work(*reader); });
@@ -83,10 +84,11 @@ class ReaderPool::Impl {
 ReaderPool::ReaderPool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ReaderPool::~ReaderPool() { impl_->Stop(); }
 
-Result<std::unique_ptr<ReaderPool>> ReaderPool::Start(const std::string& path, size_t threads,
-                                                      size_t queue_max) {
+Result<std::unique_ptr<ReaderPool>> ReaderPool::Start(
+    const std::string& path, size_t threads, size_t queue_max,
+    std::shared_ptr<storage::Snapshots> snapshots) {
   auto impl = std::make_unique<Impl>(queue_max);
-  RETURN_IF_ERROR(impl->Open(path, threads));
+  RETURN_IF_ERROR(impl->Open(path, threads, snapshots));
   return std::unique_ptr<ReaderPool>(new ReaderPool(std::move(impl)));
 }
 

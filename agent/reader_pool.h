@@ -13,9 +13,10 @@ namespace patina::agent {
 /// may submit.
 class ReaderPool {
  public:
-  /// Opens the connections; the store must have been opened before.
+  /// Opens the connections; the store must have been opened before. snapshots: its.
   static Result<std::unique_ptr<ReaderPool>> Start(const std::string& path, size_t threads,
-                                                   size_t queue_max);
+                                                   size_t queue_max,
+                                                   std::shared_ptr<storage::Snapshots> snapshots);
   ~ReaderPool();
 
   /// RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE when stopping: the task will not run.

@@ -187,9 +187,9 @@ class StateService final : public v1::State::CallbackService {
     return ExecuteStreamCall::New(*context_.writer, streams_);
   }
 
-  grpc::ServerWriteReactor<v1::QueryResponse>* Query(grpc::CallbackServerContext*,
+  grpc::ServerWriteReactor<v1::QueryResponse>* Query(grpc::CallbackServerContext* call,
                                                      const v1::QueryRequest* request) override {
-    return NewQueryCall(context_, streams_, *request);
+    return NewQueryCall(context_, streams_, call, *request);
   }
 
   grpc::ServerBidiReactor<v1::SubscribeRequest, v1::SubscribeResponse>* Subscribe(

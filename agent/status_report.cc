@@ -9,6 +9,7 @@
 
 #include "patina/v1/admin.pb.h"
 #include "proto/convert.h"
+#include "storage/wal_holders.h"
 
 namespace patina::agent {
 namespace {
@@ -79,7 +80,32 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "store.last_schema_change_ms", static_cast<uint64_t>(stats.last_schema_change_ms));
   Count(status, "store.replayed", stats.replayed);
   Count(status, "store.tombstones", stats.tombstones);
+  Count(status, "store.wal_bytes", stats.wal_bytes, config.store.wal_bytes_max);
+  Count(status, "store.wal_used_bytes", stats.wal.used_bytes);
+  Count(status, "store.wal_beginnings", stats.wal.beginnings);
+  Count(status, "store.wal_checkpoints", stats.wal.checkpoints);
+  Count(status, "store.wal_checkpoints_held", stats.wal.held);
+  Count(status, "store.wal_checkpoints_failed", stats.wal.failed);
+  Count(status, "store.wal_writer_waits", stats.wal.writer_waits);
+  Count(status, "store.wal_writes", stats.wal_writes);
+  Count(status, "store.wal_writes_asked", stats.wal_writes_asked);
+  Count(status, "snapshots.open", stats.snapshots.open);
+  Count(status, "snapshots.oldest_ms", static_cast<uint64_t>(stats.snapshots.oldest_ms));
+  Count(status, "snapshots.ended", stats.snapshots.ended);
+  Count(status, "snapshots.waited", stats.snapshots.waited);
   Count(status, "store.last_checkpoint_ms", static_cast<uint64_t>(stats.last_checkpoint_ms));
+}
+
+void FillWal(const storage::WalStats& wal, const Config& config, v1::StatusResponse* status) {
+  status->set_wal_bytes_max(config.store.wal_bytes_max);
+  status->set_wal_age_ms(wal.age_ms);
+  status->set_wal_held_by_others_ms(wal.held_by_others_ms);
+  if (wal.held_by_others_ms == 0) return;
+  for (const storage::WalHolder& holder : storage::FindWalHolders(DatabasePath(config))) {
+    v1::WalHolder* out = status->add_wal_holders();
+    out->set_pid(holder.pid);
+    out->set_command(holder.command);
+  }
 }
 
 void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::StatusResponse* status) {
@@ -183,6 +209,7 @@ void FillFromStore(storage::Store& store, const Config& config, v1::StatusRespon
   const storage::StoreStats stats = store.Stats();
   status->set_file_bytes(stats.file_bytes);
   status->set_wal_bytes(stats.wal_bytes);
+  FillWal(stats.wal, config, status);
   status->set_log_bytes(stats.log_bytes);
   CountStore(stats, config, status);
 }

@@ -58,7 +58,10 @@ class Subscriptions::Impl {
         writer_(writer) {}
 
   Status Start(const std::string& path) {
-    ASSIGN_OR_RETURN(reader_, storage::Reader::Open(path));
+    // Its queries are short (subscription_query_deadline_ms), and one that is ended in the middle
+    // would take its subscribers with it.
+    ASSIGN_OR_RETURN(reader_, storage::Reader::Open(path, {.snapshots = writer_->snapshots(),
+                                                           .may_be_ended = false}));
     engine_ = std::make_unique<subscribe::Engine>(
         limits_, schema_, *reader_, clock_,
         [this](std::vector<bool> wanted) {

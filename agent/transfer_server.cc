@@ -1,6 +1,7 @@
 #include "agent/transfer_server.h"
 
 #include <utility>
+#include <vector>
 
 namespace patina::agent {
 
@@ -35,7 +36,7 @@ void TransferServer::Open(gossip::Outputs::OpenTransfer open) {
   session->receiver_applied = std::move(open.receiver_applied);
   sessions_[open.serving] = session;
   const Status submitted = readers_->Submit([this, session](storage::Reader&) {
-    auto reader = storage::Reader::Open(path_);
+    auto reader = storage::Reader::Open(path_, {.snapshots = writer_->snapshots()});
     if (!reader.ok()) {
       Fail(session->serving, reader.error().ToString());
       return;
@@ -107,6 +108,18 @@ void TransferServer::Read(uint64_t serving, uint64_t number) {
 }
 
 void TransferServer::Close(uint64_t serving) { sessions_.erase(serving); }
+
+void TransferServer::EndTold() {
+  std::vector<uint64_t> told;
+  for (const auto& [serving, session] : sessions_) {
+    // One that is busy finds out by itself.
+    if (!session->busy && session->reader->MustEnd()) told.push_back(serving);
+  }
+  for (const uint64_t serving : told) {
+    sessions_.erase(serving);
+    answers_.failed(serving, "its snapshot kept the write-ahead log too large");
+  }
+}
 
 /// Any thread.
 void TransferServer::Fail(uint64_t serving, std::string reason) {

@@ -32,6 +32,9 @@ class TransferServer {
   /// The next chunk, or the last one again.
   void Read(uint64_t serving, uint64_t number);
   void Close(uint64_t serving);
+  /// Now and then: gives up those that wait for their receiver while their snapshot keeps the
+  /// write-ahead log too large (storage::Snapshots).
+  void EndTold();
 
  private:
   struct Session;

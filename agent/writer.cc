@@ -35,6 +35,7 @@ class Writer::Impl {
       : group_max_(config.group_commit_transactions_max),
         merge_bytes_max_(config.merge_batch_bytes_max),
         store_(std::move(store)),
+        snapshots_(store_->snapshots()),
         queue_(config.writer_queue_transactions_max, config.writer_queue_bytes_max) {}
 
   void Start(Listeners listeners) {
@@ -54,6 +55,7 @@ class Writer::Impl {
   }
 
   WriterQueue& queue() { return queue_; }
+  const std::shared_ptr<storage::Snapshots>& snapshots() const { return snapshots_; }
   bool OnThread() const { return std::this_thread::get_id() == thread_.get_id(); }
 
   Stats stats() const {
@@ -346,6 +348,7 @@ class Writer::Impl {
 
   const size_t group_max_, merge_bytes_max_;
   std::unique_ptr<storage::Store> store_;
+  const std::shared_ptr<storage::Snapshots> snapshots_;
   WriterQueue queue_;
   Listeners listeners_;
   std::thread thread_;
@@ -415,6 +418,7 @@ bool Writer::RunAndWait(std::function<void(storage::Store&)> task) {
   return true;
 }
 
+std::shared_ptr<storage::Snapshots> Writer::snapshots() const { return impl_->snapshots(); }
 Writer::Stats Writer::stats() const { return impl_->stats(); }
 int64_t Writer::LastTurnMs() const { return impl_->LastTurnMs(); }
 

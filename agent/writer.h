@@ -57,6 +57,9 @@ class Writer {
   /// The same, and waits for it; not from the writer thread. False if stopping: it did not run.
   bool RunAndWait(std::function<void(storage::Store&)> task);
 
+  /// The store's, for whoever opens readers of its file. Any thread.
+  std::shared_ptr<storage::Snapshots> snapshots() const;
+
   struct Stats {
     uint64_t queued_transactions = 0, queued_bytes = 0, refused = 0, groups = 0, merge_batches = 0;
     uint64_t longest_commit_us = 0;

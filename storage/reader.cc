@@ -128,15 +128,15 @@ Status Stream(Stmt& statement, const QueryLimits& limits, QueryWatch& watch, Row
 
 }  // namespace
 
-Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, int64_t page_cache_kib,
-                                             std::shared_ptr<Snapshots> snapshots) {
+Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, ReaderOptions options) {
   ASSIGN_OR_RETURN(Db db, Db::Open(path, Db::Mode::kReadOnly));
-  RETURN_IF_ERROR(db.Exec(StrCat("PRAGMA query_only = 1; PRAGMA cache_size = -", page_cache_kib,
-                                 "; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0")));
+  RETURN_IF_ERROR(
+      db.Exec(StrCat("PRAGMA query_only = 1; PRAGMA cache_size = -", options.page_cache_kib,
+                     "; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0")));
   sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, 0);
   RETURN_IF_ERROR(db.ConnectTableFunctions());
   std::unique_ptr<Reader> reader(
-      new Reader(std::make_unique<Impl>(std::move(db), std::move(snapshots))));
+      new Reader(std::make_unique<Impl>(std::move(db), std::move(options))));
   sqlite3_set_authorizer(reader->impl_->db.get(), AuthorizeRead, reader->impl_->guard.get());
   return reader;
 }

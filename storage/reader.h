@@ -31,6 +31,16 @@ class RowSink {
   virtual bool OnRow(const std::vector<crdt::ValueView>& values) = 0;
 };
 
+struct ReaderOptions {
+  int64_t page_cache_kib = 2048;
+  /// The store's, unless the reader shares the store's thread: so that its reads do not let the
+  /// write-ahead log grow without end.
+  std::shared_ptr<Snapshots> snapshots;
+  /// Its reads are ended (RESOURCE_EXHAUSTED) when they keep the log too large. False: they are
+  /// waited for, so they are to be short.
+  bool may_be_ended = true;
+};
+
 struct QueryLimits {
   Duration deadline = std::chrono::seconds(60);  // of the whole query, rows handed over included
   Duration spent{};                              // of it, before: in a queue
@@ -67,11 +77,7 @@ struct LogEntry {
 /// One read-only connection. One thread at a time (a pool hands them out).
 class Reader {
  public:
-  /// snapshots: the store's, unless this reader shares the store's thread. Its snapshots are then
-  /// ended (RESOURCE_EXHAUSTED) when they keep the write-ahead log too large.
-  static Result<std::unique_ptr<Reader>> Open(const std::string& path,
-                                              int64_t page_cache_kib = 2048,
-                                              std::shared_ptr<Snapshots> snapshots = nullptr);
+  static Result<std::unique_ptr<Reader>> Open(const std::string& path, ReaderOptions options = {});
   ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;

@@ -29,7 +29,7 @@ struct ReadGuard {
 
 class Reader::Impl {
  public:
-  Impl(Db connection, std::shared_ptr<Snapshots> snapshots);
+  Impl(Db connection, ReaderOptions options);
   ~Impl();
 
   Status PrepareLog();

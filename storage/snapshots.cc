@@ -66,6 +66,7 @@ void Snapshots::OpenDoor() {
 void Snapshots::EndAll() {
   const std::lock_guard lock(mutex_);
   for (Place* place : places_) {
+    if (!place->may_be_ended_) continue;
     if (!place->must_end_.exchange(true, std::memory_order_relaxed)) ++ended_;
   }
 }

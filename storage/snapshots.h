@@ -30,7 +30,8 @@ class Snapshots {
   class Place {
    public:
     /// all: null for a reader that is not counted and never told to end.
-    explicit Place(std::shared_ptr<Snapshots> all) : all_(std::move(all)) {}
+    explicit Place(std::shared_ptr<Snapshots> all, bool may_be_ended = true)
+        : all_(std::move(all)), may_be_ended_(may_be_ended) {}
     ~Place() { Leave(); }
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
@@ -49,6 +50,7 @@ class Snapshots {
    private:
     friend class Snapshots;
     const std::shared_ptr<Snapshots> all_;
+    const bool may_be_ended_;
     std::atomic<bool> must_end_{false};
     bool entered_ = false;
     Instant since_{};
@@ -58,7 +60,7 @@ class Snapshots {
   /// New snapshots wait, at most this long.
   void ShutDoor(Duration at_most);
   void OpenDoor();
-  /// Tells those that are open to end.
+  /// Tells those that are open, and may be, to end.
   void EndAll();
   /// False: some were still open after that time.
   bool WaitUntilNone(Duration at_most);

@@ -193,8 +193,8 @@ Result<std::string> TransferSource::Next(size_t bytes_max, bool* last) {
   return out;
 }
 
-Reader::Impl::Impl(Db connection, std::shared_ptr<Snapshots> snapshots)
-    : place(std::move(snapshots)), db(std::move(connection)) {}
+Reader::Impl::Impl(Db connection, ReaderOptions options)
+    : place(std::move(options.snapshots), options.may_be_ended), db(std::move(connection)) {}
 Reader::Impl::~Impl() = default;
 
 Status Reader::Impl::BeginTransfer(const Schema& schema, const crdt::VersionSet& receiver_applied) {

@@ -17,6 +17,16 @@ std::string Hex64(uint64_t number) {
   return ToHex(bytes);
 }
 
+/// "sqlite3 (pid 4711), backup (pid 4712)"
+std::string Holders(const v1::StatusResponse& status) {
+  std::string text;
+  for (const v1::WalHolder& holder : status.wal_holders()) {
+    text += (text.empty() ? "" : ", ") + holder.command();
+    if (holder.pid() != 0) text += " (pid " + std::to_string(holder.pid()) + ")";
+  }
+  return text.empty() ? "a process that the system does not name" : text;
+}
+
 /// What a person should look at first; empty when all is well.
 std::vector<std::string> Troubles(const v1::StatusResponse& status) {
   std::vector<std::string> troubles;
@@ -34,6 +44,13 @@ std::vector<std::string> Troubles(const v1::StatusResponse& status) {
   if (status.clock_correction_ms() != 0) {
     troubles.push_back("this host's clock is off: corrected by " +
                        std::to_string(status.clock_correction_ms()) + " ms");
+  }
+  if (status.wal_held_by_others_ms() > 0) {
+    troubles.push_back("another process's open read has kept the write-ahead log (" +
+                       HumanBytes(status.wal_bytes()) + ") from beginning anew for " +
+                       HumanDuration(std::chrono::milliseconds(status.wal_held_by_others_ms())) +
+                       ": " + Holders(status) +
+                       "; end that read, else the log grows with each write");
   }
   for (const v1::Counter& counter : status.counters()) {
     if (counter.limit() > 0 && counter.value() * 10 >= counter.limit() * 9) {
@@ -57,7 +74,10 @@ std::vector<Field> Identity(const v1::StatusResponse& status) {
       {"newest change", Text(HumanCount(status.change_number()))},
       {"received", Text(status.received_digest())},
       {"file", Text(HumanBytes(status.file_bytes()))},
-      {"write-ahead log", Text(HumanBytes(status.wal_bytes()))},
+      {"write-ahead log",
+       Text(HumanBytes(status.wal_bytes()) + " of " + HumanBytes(status.wal_bytes_max()) +
+            ", began anew " + HumanDuration(std::chrono::milliseconds(status.wal_age_ms())) +
+            " ago")},
       {"change log", Text(HumanBytes(status.log_bytes()))},
       {"memory", Text(HumanBytes(status.memory_bytes()))}};
 }
@@ -110,11 +130,9 @@ void PrintForPeople(std::ostream& out, const v1::StatusResponse& status) {
 
 nlohmann::ordered_json StatusLists(const v1::StatusResponse& status) {
   using Json = nlohmann::ordered_json;
-  Json lists = {{"actors", Json::array()},
-                {"tables", Json::array()},
-                {"counters", Json::object()},
-                {"limits", Json::object()},
-                {"parked", Json::array()}};
+  Json lists = {{"actors", Json::array()},    {"tables", Json::array()},
+                {"counters", Json::object()}, {"limits", Json::object()},
+                {"parked", Json::array()},    {"wal_holders", Json::array()}};
   for (const v1::ActorHead& actor : status.actors()) {
     lists["actors"].push_back({{"actor", HexOf(actor.actor())},
                                {"node", actor.node()},
@@ -136,6 +154,9 @@ nlohmann::ordered_json StatusLists(const v1::StatusResponse& status) {
                                {"bytes", change.bytes()},
                                {"reason", change.reason()}});
   }
+  for (const v1::WalHolder& holder : status.wal_holders()) {
+    lists["wal_holders"].push_back({{"pid", holder.pid()}, {"command", holder.command()}});
+  }
   return lists;
 }
 
@@ -153,6 +174,9 @@ nlohmann::ordered_json StatusJson(const v1::StatusResponse& status) {
                                  {"clock_correction_ms", status.clock_correction_ms()},
                                  {"file_bytes", status.file_bytes()},
                                  {"wal_bytes", status.wal_bytes()},
+                                 {"wal_bytes_max", status.wal_bytes_max()},
+                                 {"wal_age_ms", status.wal_age_ms()},
+                                 {"wal_held_by_others_ms", status.wal_held_by_others_ms()},
                                  {"log_bytes", status.log_bytes()},
                                  {"memory_bytes", status.memory_bytes()},
                                  {"fault_injection", status.fault_injection()}};

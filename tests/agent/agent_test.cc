@@ -57,22 +57,34 @@ class AgentTest : public ::testing::Test {
     }
     return reader->Finish().ok() ? count : -1;
   }
-  /// Holds a reader until it goes.
+  /// Holds a reader until it goes. what: "count(*)", or what would be answered without an end.
   class EndlessQuery {
    public:
-    explicit EndlessQuery(const Agent& agent) : state_(StateOf(agent)) {
+    explicit EndlessQuery(const Agent& agent, const std::string& what = "count(*)",
+                          uint32_t deadline_ms = 120'000)
+        : state_(StateOf(agent)) {
       v1::QueryRequest request;
       request.mutable_statement()->set_sql(
-          "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n");
-      request.set_deadline_ms(120'000);
+          "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT " + what +
+          " FROM n");
+      request.set_deadline_ms(deadline_ms);
       reader_ = state_->Query(&context_, request);
     }
     ~EndlessQuery() {
-      context_.TryCancel();
-      (void)reader_->Finish();
+      Cancel();
+      if (!finished_) (void)Finish();
+    }
+    void Cancel() { context_.TryCancel(); }
+    /// Drops what comes; how it ended.
+    grpc::Status Finish() {
+      finished_ = true;
+      v1::QueryResponse response;
+      while (reader_->Read(&response)) continue;
+      return reader_->Finish();
     }
 
    private:
+    bool finished_ = false;
     const std::unique_ptr<v1::State::Stub> state_;
     grpc::ClientContext context_;
     std::unique_ptr<grpc::ClientReader<v1::QueryResponse>> reader_;
@@ -134,6 +146,65 @@ TEST_F(AgentTest, QueriesThatHoldAllReadersDoNotKeepPeersFromRepair) {
   const auto at_b = StateOf(*b);
   EXPECT_TRUE(Eventually([&] { return CountRows(*at_b) == 1; }));
   EXPECT_EQ(CounterOf(*a, "readers.queued"), 1);
+}
+
+TEST_F(AgentTest, AQueryEndsAtOnceWhenItsClientGoesRunningOrWaiting) {
+  const auto agent = StartAgent("a");
+  ASSERT_NE(agent, nullptr);
+  EndlessQuery running(*agent), waiting(*agent);
+  ASSERT_TRUE(Eventually([&] { return CounterOf(*agent, "readers.queued") == 1; }));
+  waiting.Cancel();
+  EXPECT_TRUE(Eventually([&] { return CounterOf(*agent, "api.streams") == 1; }))
+      << "although no reader has come to it";
+  running.Cancel();
+  EXPECT_TRUE(Eventually([&] { return CounterOf(*agent, "snapshots.open") == 0; }));
+  EXPECT_EQ(CountRows(*StateOf(*agent)), 0) << "the reader is free";
+}
+
+TEST_F(AgentTest, AQuerysDeadlineCountsItsWaitForAReader) {
+  const auto agent = StartAgent("a");
+  ASSERT_NE(agent, nullptr);
+  EndlessQuery running(*agent);
+  ASSERT_TRUE(Eventually([&] { return CounterOf(*agent, "snapshots.open") == 1; }));
+  EndlessQuery waiting(*agent, "count(*)", 50);
+  const grpc::Status late = waiting.Finish();
+  EXPECT_EQ(late.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_NE(late.error_message().find("limits.readers"), std::string::npos) << late.error_message();
+  EndlessQuery after(*agent);
+  running.Cancel();
+  EXPECT_TRUE(Eventually([&] { return CounterOf(*agent, "readers.queued") == 0; }));
+}
+
+TEST_F(AgentTest, AClientThatDoesNotReadHoldsNothingBeyondTheDeadline) {
+  const auto agent = StartAgent("a");
+  ASSERT_NE(agent, nullptr);
+  const EndlessQuery unread(*agent, "hex(zeroblob(50000))", 300);
+  ASSERT_TRUE(Eventually([&] { return CounterOf(*agent, "api.streams") == 1; }));
+  EXPECT_TRUE(Eventually([&] {
+    return CounterOf(*agent, "api.streams") == 0 && CounterOf(*agent, "snapshots.open") == 0;
+  }));
+  EXPECT_EQ(CountRows(*StateOf(*agent)), 0);
+}
+
+TEST_F(AgentTest, AQueryThatKeepsTheWriteAheadLogTooLargeIsEndedAndSaysWhy) {
+  TemporaryFolder folder;
+  Config config = ConfigIn("a", folder.path(), {});
+  config.store.wal_bytes_max = 4u << 20;
+  auto agent = *Agent::Start(config);
+  EndlessQuery running(*agent), waiting(*agent);
+  ASSERT_TRUE(Eventually([&] { return CounterOf(*agent, "snapshots.open") == 1; }));
+  const auto state = StateOf(*agent);
+  for (int i = 0; i < 100 && CounterOf(*agent, "snapshots.ended") == 0; ++i) {
+    ASSERT_TRUE(Execute(*state, StrCat("INSERT INTO machines(id, region) VALUES('m", i,
+                                       "', hex(zeroblob(50000)))"))
+                    .ok());
+  }
+  const grpc::Status ended = running.Finish();
+  EXPECT_EQ(ended.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(ended.error_message().find("limits.wal_bytes_max = 4194304"), std::string::npos)
+      << ended.error_message();
+  EXPECT_LE(CounterOf(*agent, "store.wal_bytes"), 4 << 20);
+  EXPECT_TRUE(Execute(*state, "DELETE FROM machines").ok());
 }
 
 TEST_F(AgentTest, WhatWasWrittenIsThereAfterARestart) {

@@ -87,7 +87,7 @@ class TestNode {
     auto net = Net::Open(config_, schema, store->received());
     EXPECT_TRUE(net.ok()) << (net.ok() ? "" : net.error().message);
     net_ = *std::move(net);
-    readers_ = ReaderPool::Start(DatabasePath(config_), 1, 100).value();
+    readers_ = ReaderPool::Start(DatabasePath(config_), 1, 100, store->snapshots()).value();
     writer_ = std::make_unique<Writer>(config_, std::move(store));
     Writer::Listeners listeners;
     Net* const net_of = net_.get();

@@ -38,7 +38,10 @@ class WalLimitTest : public ::testing::Test {
 
   /// A reader as other threads have them.
   std::unique_ptr<Reader> OpenReader() {
-    return Reader::Open(node_.options.path, 256, node_.store->snapshots()).value();
+    return OpenReader({.page_cache_kib = 256, .snapshots = node_.store->snapshots()});
+  }
+  std::unique_ptr<Reader> OpenReader(const ReaderOptions& options) {
+    return Reader::Open(node_.options.path, options).value();
   }
   /// Twenty rows, some fifteen pages.
   void Write() {
@@ -124,6 +127,18 @@ TEST_F(WalLimitTest, AReadThatIsEndedIsToldTheLimitAndWhatToDo) {
   EXPECT_TRUE(reader->Query({"SELECT * FROM t", {}, {}}, {}, sink).ok()) << "the next one is fine";
 }
 
+TEST_F(WalLimitTest, AReadThatMayNotBeEndedIsNot) {
+  const auto live = OpenReader({.snapshots = node_.store->snapshots(), .may_be_ended = false});
+  const auto other = OpenReader();
+  ASSERT_TRUE(live->BeginSnapshot().ok());
+  ASSERT_TRUE(other->BeginSnapshot().ok());
+  WriteUntil([&] { return other->MustEnd(); });
+  EXPECT_FALSE(live->MustEnd());
+  other->EndSnapshot();
+  live->EndSnapshot();
+  WriteUntil([&] { return Stats().wal.used_bytes < kLimit / 8; });
+}
+
 TEST_F(WalLimitTest, ATransferIsEndedToo) {
   const auto reader = OpenReader();
   ASSERT_TRUE(node_.store->Checkpoint().ok());
@@ -170,7 +185,7 @@ TEST_F(WalLimitTest, ReadsThatOverlapButEndInTimeAreNotEnded) {
 }
 
 TEST_F(WalLimitTest, AnotherProcessThatHoldsItIsNoticedAndOursAreLeftAlone) {
-  const auto stranger = Reader::Open(node_.options.path).value();  // not among the store's
+  const auto stranger = OpenReader(ReaderOptions());  // not among the store's
   ASSERT_TRUE(stranger->BeginSnapshot().ok());
   WriteUntil([&] { return Stats().wal.held_by_others_ms > 0; });
   node_.clock.AdvanceMs(7'000);
