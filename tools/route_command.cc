@@ -65,6 +65,12 @@ std::string AgeText(const v1::PickResponse& response) {
                    HumanDuration(std::chrono::milliseconds(response.table_age_ms())) + " old";
 }
 
+/// All up to it is in the sink's table. NULL while it is not known: a table in which nothing is
+/// written tells its place in the agent's log once a second only.
+Value ChangeNumber(const v1::PickResponse& response) {
+  return response.change_number() == 0 ? Value::Null() : Number(response.change_number());
+}
+
 void PrintForPeople(const v1::PickResponse& response) {
   {
     RowPrinter printer(
@@ -115,7 +121,7 @@ void PrintForPrograms(const v1::PickResponse& response, Format format) {
                                          "agent_connected"});
   const auto common = [&](std::vector<Value> row, const std::string& reason) {
     row.push_back(Text(reason));
-    row.push_back(Number(response.change_number()));
+    row.push_back(ChangeNumber(response));
     row.push_back(Value::Integer(response.table_age_ms()));
     row.push_back(Value::Integer(response.agent_connected() ? 1 : 0));
     printer.Print(row);
@@ -197,7 +203,7 @@ class WatchPrinter {
                     found ? Text(machine_) : Value::Null(), found ? Text(address_) : Value::Null(),
                     found ? Text(pick.region()) : Value::Null(),
                     found ? DistanceValue(pick) : Value::Null(), Text(reason),
-                    Number(response.change_number())});
+                    ChangeNumber(response)});
       std::cout.flush();
       return;
     }

@@ -198,9 +198,14 @@ TEST_F(SidecarProcessTest, ARegisteredServiceHasItsRowsAndIsWhereRequestsGo) {
             "web-1 " + port + " http HTTP 200");
   EXPECT_EQ(agent().QueryCell("SELECT name || ' ' || organization FROM apps"), "web acme");
 
-  const RunResult route = Route();
-  const nlohmann::json best =
-      nlohmann::json::parse(route.out.substr(0, route.out.find('\n')), nullptr, false);
+  RunResult route;
+  nlohmann::json best;
+  // Behind by a second at most; null until then, never 0.
+  EXPECT_TRUE(Eventually([&] {
+    route = Route();
+    best = nlohmann::json::parse(route.out.substr(0, route.out.find('\n')), nullptr, false);
+    return best.is_object() && best["change_number"] == ChangeNumber();
+  })) << Logs();
   ASSERT_TRUE(best.is_object()) << route.out << route.error;
   EXPECT_EQ(best.value("rank", 0), 1);
   EXPECT_EQ(best.value("machine", ""), "web-1");
