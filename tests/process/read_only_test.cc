@@ -7,6 +7,7 @@
 
 #include "storage/db.h"
 #include "tests/process/fleet.h"
+#include "tests/support/eventually.h"
 
 // Other programs open the node's file read-only while the agent writes: any tool that links SQLite.
 
