@@ -68,6 +68,34 @@ HlcTime RowClock::LatestTime() const {
   return latest;
 }
 
+HlcTime RowClock::EarliestTime() const {
+  // No cell is earlier than the existence.
+  if (!existence_.IsNever() || others_.empty()) return existence_.time;
+  HlcTime earliest = others_[0].time;
+  for (const Stamp& stamp : others_) earliest = std::min(earliest, stamp.time);
+  return earliest;
+}
+
+ColumnMask RowClock::ForgetBefore(HlcTime line, std::vector<Stamp>* forgotten) {
+  CHECK(!alive_);
+  ColumnMask columns;
+  std::vector<bool> goes(others_.size() + 1, false);
+  goes[kExistence] = !existence_.IsNever() && existence_.time < line;
+  for (size_t i = 0; i < others_.size(); ++i) goes[i + 1] = others_[i].time < line;
+  for (size_t slot = 0; slot < goes.size(); ++slot) {
+    if (goes[slot]) forgotten->push_back(slot == kExistence ? existence_ : others_[slot - 1]);
+  }
+  for (size_t column = 0; column < index_.size(); ++column) {
+    const uint8_t slot = Byte(index_[column]);
+    if (slot == kNone || !goes[slot]) continue;
+    index_[column] = static_cast<char>(kNone);
+    columns.set(column);
+  }
+  if (goes[kExistence]) existence_ = Stamp();
+  DropUnusedStamps();
+  return columns;
+}
+
 bool RowClock::RaiseExistence(const Stamp& stamp, bool alive, const ActorTable& actors,
                               ColumnMask* reset) {
   if (stamp == existence_) {

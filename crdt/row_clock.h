@@ -85,12 +85,20 @@ class RowClock {
   size_t ColumnLimit() const { return index_.size(); }
   /// The latest of all stamps' times; 0 if none.
   HlcTime LatestTime() const;
+  /// The earliest of all stamps' times; 0 if none.
+  HlcTime EarliestTime() const;
+  /// Knows nothing: as if never heard of.
+  bool Empty() const { return existence_.IsNever() && index_.empty(); }
 
   /// Merges one change. Applying changes in any order, any number of times, gives the same clock.
   MergeEffect Merge(const RowChange& change, const ActorTable& actors);
   /// Merges all of another clock of the same row (a transfer, a replay): returns which of the
   /// other's cells win here.
   MergeEffect Join(const RowClock& other, const ActorTable& actors);
+
+  /// Of a row that is not alive: forgets its existence and its cells, each if it is from before the
+  /// line. *forgotten gets the stamps that are gone; returns the columns.
+  ColumnMask ForgetBefore(HlcTime line, std::vector<Stamp>* forgotten);
 
   /// Forgets the cell of a dropped column and closes the gap, so that later columns move down by
   /// one.

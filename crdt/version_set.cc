@@ -311,6 +311,14 @@ void VersionSet::Union(const VersionSet& other) {
   }
 }
 
+VersionSet VersionSet::Without(const VersionSet& other) const {
+  VersionSet rest;
+  for (const ActorRanges& lacking : other.Lacking(*this)) {
+    for (const VersionRange& range : lacking.ranges) rest.AddRange(lacking.actor, range);
+  }
+  return rest;
+}
+
 uint64_t VersionSet::Head(const ActorId& actor) const {
   const PerActor* entry = Find(actor);
   return entry == nullptr ? 0 : entry->Head();

@@ -56,6 +56,8 @@ class VersionSet {
   bool Add(const ChangeId& id);
   void AddRange(const ActorId& actor, VersionRange range);
   void Union(const VersionSet& other);
+  /// What this set has and the other has not.
+  VersionSet Without(const VersionSet& other) const;
 
   /// The highest version; 0 if none.
   uint64_t Head(const ActorId& actor) const;

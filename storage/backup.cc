@@ -19,6 +19,15 @@ namespace {
 
 std::string SystemError() { return std::generic_category().message(errno); }
 
+Status Sync(const std::string& path, int flags) {
+  const int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
+  if (handle < 0) return FailedPrecondition(path + ": " + SystemError());
+  const bool synced = ::fsync(handle) == 0;
+  const std::string why = synced ? "" : SystemError();
+  ::close(handle);
+  return synced ? OkStatus() : Status(Internal(path + ": cannot be synced: " + why));
+}
+
 struct FinishBackup {
   void operator()(sqlite3_backup* backup) const { sqlite3_backup_finish(backup); }
 };
@@ -33,12 +42,7 @@ class PartialFile {
   const std::string& path() const { return path_; }
 
   Status SyncAndRename(const std::string& target) {
-    const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) return FailedPrecondition(path_ + ": " + SystemError());
-    const bool synced = ::fsync(file) == 0;
-    const std::string why = synced ? "" : SystemError();
-    ::close(file);
-    if (!synced) return Internal(path_ + ": cannot be synced: " + why);
+    RETURN_IF_ERROR(SyncFile(path_));
     int renamed = ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE);
     // Some network file systems do not know the flag; that nobody was there was seen before.
     if (renamed != 0 && errno == EINVAL) renamed = ::rename(path_.c_str(), target.c_str());
@@ -94,14 +98,9 @@ uint64_t FileBytes(const std::string& path) {
 
 }  // namespace
 
-Status SyncFolder(const std::string& folder) {
-  const int handle = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (handle < 0) return FailedPrecondition(folder + ": " + SystemError());
-  const bool synced = ::fsync(handle) == 0;
-  const std::string why = synced ? "" : SystemError();
-  ::close(handle);
-  return synced ? OkStatus() : Status(Internal(folder + ": cannot be synced: " + why));
-}
+Status SyncFile(const std::string& path) { return Sync(path, 0); }
+
+Status SyncFolder(const std::string& folder) { return Sync(folder, O_DIRECTORY); }
 
 std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');

@@ -77,6 +77,9 @@ class Backup {
 Result<BackupResult> BackupFile(const std::string& source_path, const std::string& target_path,
                                 const BackupOptions& options);
 
+/// Syncs a file that nobody has open for writing.
+Status SyncFile(const std::string& path);
+
 /// Syncs a folder, so that names given in it outlast a power cut.
 Status SyncFolder(const std::string& folder);
 

@@ -170,7 +170,9 @@ Status Store::Impl::Checkpoint() {
     RETURN_IF_ERROR(
         SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(last_seq))));
     RETURN_IF_ERROR(
-        SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
+        SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(newest_applied.bits))));
+    RETURN_IF_ERROR(
+        SaveState("schema_hash", crdt::ValueView::Integer(static_cast<int64_t>(schema.Hash()))));
     // During a replay the digests do not count yet: they are made anew right after.
     RETURN_IF_ERROR(
         SaveState("digests_valid", crdt::ValueView::Integer(capture == nullptr ? 0 : 1)));

@@ -415,6 +415,7 @@ void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
   if (pending.committed.version == 0) return;
   received.Add({actor, pending.committed.version});
   applied.Add({actor, pending.committed.version});
+  newest_applied = std::max(newest_applied, pending.committed.time);
   ++stats.local_transactions;
 }
 

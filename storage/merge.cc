@@ -224,17 +224,21 @@ void Store::Impl::NoteMerged(MergeBatch* batch, bool settling,
     const MergeOutcome& outcome = outcomes[i];
     if (outcome.state == MergeState::kDuplicate) ++stats.duplicates;
     if (outcome.state == MergeState::kRejected) ++stats.rejected;
+    if (outcome.state == MergeState::kTooOld) ++stats.too_old;
     if (outcome.state == MergeState::kApplied) {
       ++stats.changesets_applied;
       received.Add(outcome.id);
       applied.Add(outcome.id);
       hlc.Observe(headers[i].time);
+      newest_applied = std::max(newest_applied, headers[i].time);
       if (const auto found = parked.find(outcome.id); found != parked.end()) {
         parked_bytes -= found->second.bytes;
         parked.erase(found);
       }
     }
     if (outcome.state == MergeState::kParked && !settling) received.Add(outcome.id);
+    if (outcome.state == MergeState::kParked && options.mutant == Mutant::kParkedIsApplied)
+      applied.Add(outcome.id);
   }
   for (size_t i = 0; i < batch->work_count(); ++i) {
     AdoptWork(&batch->work(i), last_seq, effects);

@@ -169,6 +169,7 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
 }
 
 bool Store::Impl::FromTheFuture(crdt::HlcTime time) const {
+  if (options.mutant == Mutant::kMergeFutureAtOnce) return false;
   return time.ms() > ClusterMs() + options.limits.max_clock_skew_ms;
 }
 
@@ -189,6 +190,12 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
   outcome->id = header->id;
   if (settling ? applied.Contains(header->id) : received.Contains(header->id)) {
     outcome->state = MergeState::kDuplicate;
+    return;
+  }
+  if (!settling && header->time < horizon && options.mutant != Mutant::kSkipHorizon) {
+    outcome->state = MergeState::kTooOld;
+    outcome->reason =
+        StrCat("from ", header->time.ToString(), ", before the horizon ", horizon.ToString());
     return;
   }
   if (FromTheFuture(header->time)) {
@@ -229,8 +236,8 @@ void Store::Impl::Triage(std::span<const SharedBytes> changesets, bool settling,
       // A second copy in one batch is as durable as the first.
       const MergeOutcome& first = (*outcomes)[seen[header->id]];
       outcome.id = header->id;
-      outcome.state =
-          first.state == MergeState::kRejected ? MergeState::kRejected : MergeState::kDuplicate;
+      const bool taken = first.state != MergeState::kRejected && first.state != MergeState::kTooOld;
+      outcome.state = taken ? MergeState::kDuplicate : first.state;
       outcome.reason = first.reason;
       continue;
     }

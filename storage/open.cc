@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "storage/file_check.h"
+#include "storage/peer_snapshot.h"
 #include "storage/store_impl.h"
 
 // Opening: connection, own tables, schema, checkpoint, and the replay of the log's tail.
@@ -25,6 +26,7 @@ void Store::Impl::Broken(const Error& error) {
 
 Status Store::Impl::Open() {
   CHECK(options.clock != nullptr);
+  RETURN_IF_ERROR(AdoptPreparedSnapshot(options.path));
   RETURN_IF_ERROR(OpenConnection());
   RETURN_IF_ERROR(NoteIdentity());
   RETURN_IF_ERROR(CreateInternalTables());
@@ -48,11 +50,13 @@ Status Store::Impl::Open() {
   GuardClientSql();
   RETURN_IF_ERROR(LoadState());
   RETURN_IF_ERROR(LoadParked());
+  RETURN_IF_ERROR(LoadSetAside());
   RETURN_IF_ERROR(ReplayLog());
   received = applied;
   for (const auto& [id, change] : parked) received.Add(id);
   StartCapture();
   last_checkpoint = options.clock->Now();
+  if (!settles_at_open) return OkStatus();
   // The schema may be another than when these were parked.
   CommitEffects effects;
   for (auto& [id, change] : parked) change.future = true;
@@ -127,6 +131,9 @@ Status Store::Impl::CreateInternalTables() {
       "CREATE TABLE IF NOT EXISTS __patina_staged (transfer INTEGER NOT NULL, number INTEGER NOT "
       "NULL, "
       "bytes BLOB NOT NULL, PRIMARY KEY (transfer, number));"
+      "CREATE TABLE IF NOT EXISTS __patina_set_aside (n INTEGER NOT NULL PRIMARY KEY, actor BLOB "
+      "NOT NULL, version INTEGER NOT NULL, time INTEGER NOT NULL, reason TEXT NOT NULL, bytes BLOB "
+      "NOT NULL, UNIQUE (actor, version));"
       "DELETE FROM __patina_staged;");  // of a process that is gone
 }
 
@@ -149,19 +156,26 @@ Status Store::Impl::LoadActors() {
 Status Store::Impl::LoadState() {
   ASSIGN_OR_RETURN(Stmt select, db->Prepare("SELECT name, value FROM __patina_state", false));
   bool digests_valid = false;
-  uint64_t hlc_bits = 0;
   while (true) {
     ASSIGN_OR_RETURN(const bool row, select.Step());
     if (!row) break;
     const std::string name(select.ColumnBytes(0));
     const auto number = static_cast<uint64_t>(select.ColumnInt(1));
     if (name == "last_seq") last_seq = checkpoint_seq = number;
-    if (name == "hlc") hlc_bits = number;
+    if (name == "hlc") newest_applied.bits = number;
+    if (name == "horizon") horizon.bits = number;
+    if (name == "set_aside_dropped") stats.set_aside_dropped = number;
+    if (name == "published") published.bits = number;
     if (name == "digests_valid") digests_valid = number == 1;
     if (name == "applied") {
       ByteReader in(select.ColumnBytes(1));
       if (!crdt::VersionSet::Decode(in, {}, &applied))
         return DataLoss("the set of applied versions is damaged");
+    }
+    if (name == "collected") {
+      ByteReader in(select.ColumnBytes(1));
+      if (!DecodeCollected(in, &collected))
+        return DataLoss("the record of what was collected is damaged");
     }
     if (name.starts_with("digest:")) {
       TableIo* table = FindTable(std::string_view(name).substr(7));
@@ -171,10 +185,11 @@ Status Store::Impl::LoadState() {
       table->digest.rows = in.U64();
     }
   }
-  hlc.Observe(crdt::HlcTime{hlc_bits});
   ASSIGN_OR_RETURN(const int64_t newest,
                    db->QueryInt("SELECT coalesce(max(time), 0) FROM __patina_log"));
-  hlc.Observe(crdt::HlcTime{static_cast<uint64_t>(newest)});
+  newest_applied = std::max(newest_applied, crdt::HlcTime{static_cast<uint64_t>(newest)});
+  // Not parked changes: they may be from the future.
+  for (const crdt::HlcTime time : {newest_applied, published, horizon}) hlc.Observe(time);
   ASSIGN_OR_RETURN(const int64_t bytes,
                    db->QueryInt("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_log"));
   log_bytes = static_cast<uint64_t>(bytes);
@@ -203,6 +218,7 @@ Status Store::Impl::LoadParked() {
     change.future = select.ColumnInt(4) != 0;
     change.bytes = static_cast<uint64_t>(select.ColumnInt(5));
     parked_bytes += change.bytes;
+    if (options.mutant == Mutant::kClockFromParked) hlc.Observe(change.time);
     parked[{*id, static_cast<uint64_t>(select.ColumnInt(1))}] = std::move(change);
   }
 }

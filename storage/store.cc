@@ -60,6 +60,22 @@ Status Store::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
 }
 Status Store::AbandonTransfers() { return impl_->AbandonTransfers(); }
 
+crdt::HlcTime Store::horizon() const { return impl_->horizon; }
+crdt::HlcTime Store::published() const { return impl_->published; }
+Result<crdt::HlcTime> Store::PublishClock() { return impl_->PublishClock(); }
+std::optional<crdt::HlcTime> Store::OldestParked() const { return impl_->OldestParked(); }
+Result<bool> Store::Collect(crdt::HlcTime line) { return impl_->Collect(line); }
+
+Result<SnapshotOutcome> Store::PrepareSnapshot(const std::string& staged_path) {
+  return impl_->PrepareSnapshot(staged_path);
+}
+Result<std::vector<SetAsideChange>> Store::SetAside() { return impl_->SetAside(); }
+Result<std::string> Store::SetAsideBytes(const ChangeId& id) { return impl_->SetAsideBytes(id); }
+Result<Committed> Store::ApplySetAside(const ChangeId& id, CommitEffects* effects) {
+  return impl_->ApplySetAside(id, effects);
+}
+Status Store::DropSetAside(const ChangeId& id) { return impl_->DropSetAside(id); }
+
 const Schema& Store::schema() const { return impl_->schema; }
 const crdt::VersionSet& Store::received() const { return impl_->received; }
 const crdt::VersionSet& Store::applied() const { return impl_->applied; }

@@ -19,6 +19,7 @@
 #include "crdt/value.h"
 #include "crdt/version_set.h"
 #include "storage/effects.h"
+#include "storage/mutants.h"
 #include "storage/schema.h"
 #include "storage/snapshots.h"
 #include "storage/wal_limit.h"
@@ -45,6 +46,8 @@ struct StoreLimits {
   uint64_t log_bytes_max = 256u << 20;  // trimmed from the front at checkpoints, never past them
   uint64_t wal_bytes_max = 512u << 20;  // reads that keep it from beginning anew are ended
   Duration log_age_max = std::chrono::hours(24);
+  size_t set_aside_bytes_max = 64u << 20;  // then the oldest go
+  size_t set_aside_changes_max = 100'000;
   Duration transaction_deadline = std::chrono::seconds(10);
   Duration group_deadline = std::chrono::milliseconds(250);  // then no further transaction joins
 };
@@ -59,7 +62,8 @@ struct StoreOptions {
   bool allow_destructive = false;  // Open may drop columns and tables that tables.toml lists
   /// Wall clock, steady clock. Not owned; outlives the store.
   const Clock* clock = nullptr;
-  uint64_t seed = 0;  // of actor ids; 0: from the operating system
+  uint64_t seed = 0;              // of actor ids; 0: from the operating system
+  Mutant mutant = Mutant::kNone;  // for tests: a rule to break
 };
 
 struct Statement {
@@ -82,12 +86,14 @@ struct Committed {
   SharedBytes changeset;
 };
 
-enum class MergeState : uint8_t { kApplied, kDuplicate, kParked, kRejected };
+/// kTooOld: it is from before the horizon and was never received. It is not taken, and nothing of
+/// it is kept: its holder and this node settle by a snapshot (see PrepareSnapshot).
+enum class MergeState : uint8_t { kApplied, kDuplicate, kParked, kRejected, kTooOld };
 
 struct MergeOutcome {
   ChangeId id;
   MergeState state = MergeState::kRejected;
-  std::string reason;  // of parked and rejected
+  std::string reason;  // of parked, rejected and too old
 };
 
 struct TableDigest {
@@ -124,6 +130,22 @@ struct SchemaOutcome {
   Duration took{};  // so long all other writes waited
 };
 
+/// A change that a snapshot made this node drop: it was older than the horizon of the node whose
+/// file was taken.
+struct SetAsideChange {
+  ChangeId id;
+  crdt::HlcTime time;  // 0 if nothing of it was left but that it had been applied
+  uint64_t bytes = 0;  // of the changeset; 0: nothing of it is left, ApplySetAside cannot help
+  std::string reason;
+};
+
+/// What PrepareSnapshot carried over.
+struct SnapshotOutcome {
+  crdt::HlcTime horizon;   // of the new file
+  uint64_t kept = 0;       // versions this node had received and the sender had not
+  uint64_t set_aside = 0;  // versions listed by SetAside from now on
+};
+
 struct StoreStats {
   uint64_t commits = 0, local_transactions = 0, transactions_failed = 0;
   uint64_t changesets_applied = 0, duplicates = 0, rejected = 0;
@@ -141,10 +163,16 @@ struct StoreStats {
   Snapshots::Stats snapshots;
   uint64_t wal_writes = 0, wal_writes_asked = 0;  // of this process: made, and by SQLite asked for
   uint64_t tombstones = 0;
+  uint64_t tombstones_collected = 0;  // tombstones, and late cells of rows that are not alive
+  uint64_t too_old = 0;               // changes refused because they are from before the horizon
+  uint64_t set_aside = 0, set_aside_bytes = 0;
+  uint64_t set_aside_dropped = 0;  // there was no room for them, since the file exists
   double last_checkpoint_ms = 0;
 };
 
 inline constexpr size_t kDigestBuckets = 4096;
+/// The error of a transfer that a snapshot must replace.
+inline constexpr Errc kNeedsSnapshot = Errc::kOutOfRange;
 
 /// Not thread-safe: the writer thread (or the simulator) owns it. After an error that leaves memory
 /// and file in doubt (disk I/O during COMMIT) broken() is true, every call fails, and the process
@@ -213,9 +241,52 @@ class Store {
 
   // Transfers, receiver's side: chunks are staged in the file, then merged in one commit.
   Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);
-  /// Merges the staged chunks 0..last and claims what the sender had applied.
+  /// Merges the staged chunks 0..last and claims what the sender had applied. Nothing is changed by
+  /// an error: OUT_OF_RANGE: the two histories differ before a horizon, a snapshot must settle it
+  /// (kNeedsSnapshot); UNAVAILABLE: it holds a write from the future, ask again later;
+  /// FAILED_PRECONDITION: the schemas differ; INVALID_ARGUMENT: malformed.
   Status MergeTransfer(uint64_t transfer, CommitEffects* effects);
   Status AbandonTransfers();
+
+  // Collection. Tombstones, and cells of rows that are not alive, go one by one by their stamps.
+
+  /// What is older was collected or is about to be. In the file; never falls.
+  crdt::HlcTime horizon() const;
+  /// W: the cluster time, as a clock that every later write of this file is later than. It is in
+  /// the file before it is returned. Commits: for every 30 s, not for every message.
+  Result<crdt::HlcTime> PublishClock();
+  /// The newest W that this file has published; 0 if none.
+  crdt::HlcTime published() const;
+  /// Of the changes that are received and not applied; they hold T.
+  std::optional<crdt::HlcTime> OldestParked() const;
+  /// Raises the horizon to the line, if that is higher, and drops what is older, at most some
+  /// thousand rows; gives some free pages back to the file system. True: there is more to do, call
+  /// again soon (with any line). The caller answers for the line: at most the lesser of the
+  /// frontier and an hour ago.
+  Result<bool> Collect(crdt::HlcTime line);
+
+  // Snapshots. Sender: Checkpoint, then Backup::Begin (storage/backup.h) before the next commit;
+  // the copy is sent as it is. Receiver:
+
+  /// Makes of a copy of another node's file (at staged_path, in the folder of this store's file)
+  /// the file that this node goes on with: merges onto it what this node had received and the other
+  /// had not, except what is older than the other's horizon, which is set aside. Takes about as
+  /// long as reading this node's file, and a digest of the copy. After success the store is of no
+  /// more use (broken() is true): this process ends, and the next Open takes the new file, in one
+  /// step that a crash cannot halve. Readers must be closed by then. Errors, which leave this store
+  /// as it was (the copy is of no more use): FAILED_PRECONDITION: the schemas differ, or the
+  /// other's horizon is below this one's (then the other takes ours); UNAVAILABLE: it holds a write
+  /// from the future; DATA_LOSS: the copy is damaged.
+  Result<SnapshotOutcome> PrepareSnapshot(const std::string& staged_path);
+
+  /// What snapshots made this node drop; oldest first.
+  Result<std::vector<SetAsideChange>> SetAside();
+  /// The changeset of one of them. NOT_FOUND.
+  Result<std::string> SetAsideBytes(const ChangeId& id);
+  /// Writes its rows again as a local transaction with new stamps, and drops it from the list.
+  /// NOT_FOUND; FAILED_PRECONDITION: nothing is left of it, or it does not fit the tables.
+  Result<Committed> ApplySetAside(const ChangeId& id, CommitEffects* effects);
+  Status DropSetAside(const ChangeId& id);
 
   // Looking. Digests are of the tables now.
   const Schema& schema() const;

@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "crdt/actor_table.h"
 #include "storage/capture.h"
+#include "storage/collected.h"
 #include "storage/db.h"
 #include "storage/digest.h"
 #include "storage/log.h"
@@ -36,11 +37,18 @@ Status CheckAllowed(const std::vector<SchemaChange>& changes, bool allow_destruc
 /// What is known of a transfer while its chunks are read in order.
 struct TransferDecode {
   bool header = false, end = false;
+  bool own_rows = false;  // of this node's own file: nothing to distrust
   crdt::VersionSet claimed;
   std::vector<crdt::ActorIndex> dictionary;  // of the sender's numbers, in order of appearance
   TableIo* table = nullptr;
   std::vector<crdt::ColumnIndex> columns;  // of the table's section
   crdt::HlcTime newest;
+};
+
+/// What this node had received and the sender of a snapshot had not applied.
+struct SnapshotShare {
+  crdt::VersionSet kept;       // merged onto the copy
+  crdt::VersionSet set_aside;  // dropped, and listed
 };
 
 class Store::Impl {
@@ -62,6 +70,17 @@ class Store::Impl {
   // checkpoint.cc
   Status CheckpointIfDue();
   Status Checkpoint();
+  // collect.cc
+  Result<crdt::HlcTime> PublishClock();
+  std::optional<crdt::HlcTime> OldestParked() const;
+  Result<bool> Collect(crdt::HlcTime line);
+  // peer_snapshot.cc
+  Result<SnapshotOutcome> PrepareSnapshot(const std::string& staged_path);
+  // set_aside.cc
+  Result<std::vector<SetAsideChange>> SetAside();
+  Result<std::string> SetAsideBytes(const ChangeId& id);
+  Result<Committed> ApplySetAside(const ChangeId& id, CommitEffects* effects);
+  Status DropSetAside(const ChangeId& id);
   // transfer.cc
   Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);
   Status MergeTransfer(uint64_t transfer, CommitEffects* effects);
@@ -208,7 +227,11 @@ class Store::Impl {
   Status IndexLogTail();
   Status TrimLog();
   Result<CachedRow*> EnsureCached(const NetChange& net);
+  Status DecodeTransferHeader(ByteReader& in, TransferDecode* decode);
   Status DecodeTransferRow(ByteReader& in, TransferDecode* decode, MergeBatch* batch);
+  Status AddTransferOp(const MergeOp& op, TransferDecode* decode, MergeBatch* batch);
+  Status ReadTransferChunk(std::string_view bytes, TransferDecode* decode, MergeBatch* batch);
+  void AdoptTransfer(const TransferDecode& decode);
   Status MergeTransferChunk(std::string_view bytes, TransferDecode* decode);
   Status WriteTransferred(MergeBatch* batch);
   Status MergeStaged(uint64_t transfer, TransferDecode* decode);
@@ -222,6 +245,40 @@ class Store::Impl {
     if (on_progress) on_progress(silence);
   }
   static constexpr size_t kStepsPerProgress = 1'000;
+
+  // peer_snapshot.cc
+  Status CheckSnapshot(const std::string& staged_path) const;
+  /// Do the tables hold what their digests in the file say?
+  Status CheckDigests();
+  /// Of each version whose time the file still knows; some are told more than once.
+  Status ForEachKnownTime(const std::function<void(const ChangeId&, crdt::HlcTime)>& note);
+  Result<SnapshotShare> DivideForSnapshot(const Impl& staged);
+  /// The rows of this file, but for what the set has, as the stream of transfer_format.h.
+  Status ReadOwnRows(const crdt::VersionSet& without,
+                     const std::function<Status(std::string)>& take);
+  Status MergeKeptRows(const SnapshotShare& share, Impl* staged);
+  Status CarryKeptChanges(const SnapshotShare& share, Impl* staged);
+  Status CarryOwnState(Impl* staged);
+  Status NamePrepared(const std::string& staged_path) const;
+
+  // set_aside.cc
+  Status LoadSetAside();
+  Status RebuildChangesets(
+      const crdt::VersionSet& wanted,
+      const std::function<Status(const ChangeId&, crdt::HlcTime, std::string_view)>& take);
+  Status AddSetAside(const ChangeId& id, crdt::HlcTime time, std::string_view reason,
+                     std::string_view bytes);
+  Status CarrySetAside(const SnapshotShare& share, Impl* staged);
+  Status AddNewlySetAside(const SnapshotShare& share, Impl* staged);
+  Status BoundSetAside();
+
+  // collect.cc
+  std::string EncodeCollected() const;
+  Status RaiseHorizon(crdt::HlcTime line);
+  /// Of one tombstone: what is older than sweep_line.
+  Status ForgetOlder(TableIo& table, CachedRow* row);
+  Result<bool> Sweep();
+  Result<bool> GiveBackPages();
 
   StoreOptions options;
   std::function<void(Duration silence)> on_progress;
@@ -241,6 +298,10 @@ class Store::Impl {
   crdt::VersionSet received, applied;
   std::unordered_map<ChangeId, Parked> parked;
   uint64_t parked_bytes = 0;
+  crdt::HlcTime horizon, published;
+  crdt::HlcTime newest_applied;  // of all stamps ever; hlc may be ahead of it by what was published
+  crdt::HlcTime sweep_line;      // the horizon, but for a broken rule
+  Collected collected;
   std::vector<bool> effect_tables;
   std::unordered_map<std::string, size_t> effect_index;  // row -> position, within one commit
 
@@ -256,6 +317,7 @@ class Store::Impl {
   Instant last_checkpoint{};
   std::optional<int64_t> cluster_minus_steady_ms;
   bool broken = false, closed = false;
+  bool settles_at_open = true;
   Rng rng;
   StoreStats stats;
 

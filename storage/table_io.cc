@@ -72,6 +72,20 @@ Status TableIo::CreateOwnTables() {
   RETURN_IF_ERROR(db_->Exec(
       "CREATE TABLE IF NOT EXISTS " + dead_table() +
       " (key BLOB NOT NULL PRIMARY KEY, clock BLOB NOT NULL, cells BLOB NOT NULL) WITHOUT ROWID"));
+  // The earliest stamp, for collection. Files of 0.1.0 have none: 0, looked at soon.
+  ASSIGN_OR_RETURN(Stmt has_time,
+                   db_->Prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = 'time'", false));
+  const std::string dead_name = "__patina_dead_" + table_->name;
+  has_time.BindText(1, dead_name);
+  ASSIGN_OR_RETURN(const bool found, has_time.Step());
+  has_time = Stmt();
+  if (!found) {
+    RETURN_IF_ERROR(
+        db_->Exec("ALTER TABLE " + dead_table() + " ADD COLUMN time INTEGER NOT NULL DEFAULT 0"));
+  }
+  RETURN_IF_ERROR(db_->Exec("CREATE INDEX IF NOT EXISTS " +
+                            QuoteName("__patina_older_" + table_->name) + " ON " + dead_table() +
+                            " (time)"));
   ASSIGN_OR_RETURN(const int64_t count, db_->QueryInt("SELECT count(*) FROM " + dead_table()));
   tombstones = static_cast<uint64_t>(count);
   return OkStatus();
@@ -149,9 +163,14 @@ Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool jo
   read_dead_.BindBlob(1, row->key);
   ASSIGN_OR_RETURN(const bool found, read_dead_.Step());
   if (!found) return OkStatus();
+  return DecodeDead(read_dead_.ColumnBytes(0), read_dead_.ColumnBytes(1), actors, join, row);
+}
+
+Status TableIo::DecodeDead(std::string_view clock_bytes, std::string_view cells,
+                           const crdt::ActorTable& actors, bool join, CachedRow* row) {
   row->dead_in_file = true;
   crdt::RowClock clock;
-  ByteReader in(read_dead_.ColumnBytes(0));
+  ByteReader in(clock_bytes);
   if (!crdt::RowClock::Decode(in, actors.size(), &clock)) {
     return DataLoss("a tombstone of table " + table_->name +
                     " is damaged; rebuild this node from a peer");
@@ -160,7 +179,6 @@ Status TableIo::ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool jo
     row->clock.Join(clock, actors);
   } else {
     row->clock = std::move(clock);
-    const std::string_view cells = read_dead_.ColumnBytes(1);
     scratch_.clear();
     if (!cells.empty() && !crdt::UnpackValues(cells, table_->columns.size(), &scratch_)) {
       return DataLoss("a tombstone of table " + table_->name +
@@ -179,6 +197,37 @@ Status TableIo::LoadClock(CachedRow* row, bool had_row, int64_t old_rowid,
   if (had_row) RETURN_IF_ERROR(ReadClockRow(row, old_rowid, actors));
   if ((!had_row || join_dead) && tombstones > 0) RETURN_IF_ERROR(ReadDead(row, actors, had_row));
   return OkStatus();
+}
+
+Result<bool> TableIo::AnyOlderDead(crdt::HlcTime line) {
+  RETURN_IF_ERROR(Prepare(&any_older_dead_, [&] {
+    return "SELECT 1 FROM " + dead_table() + " WHERE time < ? LIMIT 1";
+  }));
+  StmtScope scope(any_older_dead_);
+  any_older_dead_.BindInt(1, static_cast<int64_t>(line.bits));
+  return any_older_dead_.Step();
+}
+
+Result<std::vector<CachedRow>> TableIo::OlderDead(crdt::HlcTime line, size_t rows_max,
+                                                  const crdt::ActorTable& actors) {
+  RETURN_IF_ERROR(Prepare(&older_dead_, [&] {
+    return "SELECT key, clock, cells FROM " + dead_table() +
+           " WHERE time < ? ORDER BY time LIMIT ?";
+  }));
+  StmtScope scope(older_dead_);
+  older_dead_.BindInt(1, static_cast<int64_t>(line.bits));
+  older_dead_.BindInt(2, static_cast<int64_t>(rows_max));
+  std::vector<CachedRow> rows;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool found, older_dead_.Step());
+    if (!found) return rows;
+    CachedRow& row = rows.emplace_back();
+    row.table = number_;
+    row.key = older_dead_.ColumnBytes(0);
+    row.key_hash = RowCache::KeyHash(row.key);
+    RETURN_IF_ERROR(
+        DecodeDead(older_dead_.ColumnBytes(1), older_dead_.ColumnBytes(2), actors, false, &row));
+  }
 }
 
 Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
@@ -399,12 +448,14 @@ Status TableIo::WriteClock(CachedRow* row) {
     return OkStatus();
   }
   RETURN_IF_ERROR(Prepare(&write_dead_, [&] {
-    return "INSERT OR REPLACE INTO " + dead_table() + " VALUES (?, ?, ?)";
+    return "INSERT OR REPLACE INTO " + dead_table() +
+           " (key, clock, cells, time) VALUES (?, ?, ?, ?)";
   }));
   row->clock.Encode(out);
   write_dead_.BindBlob(1, row->key);
   write_dead_.BindBlob(2, bytes);
   write_dead_.BindBlob(3, row->values);
+  write_dead_.BindInt(4, static_cast<int64_t>(row->clock.EarliestTime().bits));
   RETURN_IF_ERROR(write_dead_.Run());
   row->dead_in_file = true;
   row->clock_rowid = 0;

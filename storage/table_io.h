@@ -57,6 +57,11 @@ class TableIo {
   Status RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actors,
                          const std::function<void()>& on_row);
 
+  // Tombstones with a stamp from before a line, the oldest first.
+  Result<std::vector<CachedRow>> OlderDead(crdt::HlcTime line, size_t rows_max,
+                                           const crdt::ActorTable& actors);
+  Result<bool> AnyOlderDead(crdt::HlcTime line);
+
   /// All columns, keys included, in declaration order, packed: what effects carry.
   std::string FullRow(std::string_view key, std::string_view values) const;
   /// Values of an absent or default row.
@@ -91,6 +96,8 @@ class TableIo {
   Status ReadClockRow(CachedRow* row, int64_t rowid, const crdt::ActorTable& actors);
   Status DecodeClock(std::string_view bytes, const crdt::ActorTable& actors, CachedRow* row) const;
   Status ReadDead(CachedRow* row, const crdt::ActorTable& actors, bool join);
+  Status DecodeDead(std::string_view clock, std::string_view cells, const crdt::ActorTable& actors,
+                    bool join, CachedRow* row);
 
   Db* db_;
   const Table* table_;
@@ -99,7 +106,7 @@ class TableIo {
   bool has_check_ = false;
   crdt::ColumnMask late_default_;
   Stmt load_, read_keyed_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_,
-      delete_clock_, write_dead_, delete_dead_;
+      delete_clock_, write_dead_, delete_dead_, older_dead_, any_older_dead_;
   std::unordered_map<crdt::ColumnMask, Stmt> updates_;  // by the columns written
   std::vector<crdt::ValueView> scratch_;
 };

@@ -11,6 +11,8 @@
 namespace patina::storage {
 namespace {
 
+constexpr crdt::ColumnIndex kUnknownColumn = UINT16_MAX;  // only if a test breaks the rule
+
 Error Malformed() { return InvalidArgument("the transfer is malformed"); }
 
 }  // namespace
@@ -69,18 +71,56 @@ Status Store::Impl::DecodeTransferRow(ByteReader& in, TransferDecode* decode, Me
         return Malformed();
       previous = static_cast<int>(position);
       const crdt::ColumnIndex column = decode->columns[position];
+      if (column == kUnknownColumn) {
+        --op.count;
+        continue;
+      }
       if (std::string why = decode->table->WhyNotStorable(column, value); !why.empty())
         return InvalidArgument(why);
       batch->columns.push_back(column);
       batch->values.push_back(value);
     }
-    if (FromTheFuture(op.stamp.time))
-      return Unavailable("the transfer holds a write from the future; ask again later");
-    decode->newest = std::max(decode->newest, op.stamp.time);
-    // What has been applied meanwhile is dropped: the transfer's word on it is older knowledge.
-    if (!applied.Contains({actors.Get(op.stamp.actor), op.stamp.version})) batch->ops.push_back(op);
+    RETURN_IF_ERROR(AddTransferOp(op, decode, batch));
   }
   return OkStatus();
+}
+
+Status Store::Impl::AddTransferOp(const MergeOp& op, TransferDecode* decode, MergeBatch* batch) {
+  if (!decode->own_rows) {
+    // What has been applied meanwhile is dropped: the transfer's word on it is older knowledge.
+    const bool known = applied.Contains({actors.Get(op.stamp.actor), op.stamp.version});
+    if (known && options.mutant != Mutant::kStaleTransfer) return OkStatus();
+    if (FromTheFuture(op.stamp.time))
+      return Unavailable("the transfer holds a write from the future; ask again later");
+    if (op.stamp.time < horizon && !known) {
+      return Error{kNeedsSnapshot,
+                   StrCat("the transfer holds a write from ", op.stamp.time.ToString(),
+                          ", before this node's horizon ", horizon.ToString())};
+    }
+  }
+  decode->newest = std::max(decode->newest, op.stamp.time);
+  batch->ops.push_back(op);
+  return OkStatus();
+}
+
+Status Store::Impl::DecodeTransferHeader(ByteReader& in, TransferDecode* decode) {
+  const uint8_t format = in.U8();
+  if (format != kTransferFormat && format != kTransferFormatCollected) return Malformed();
+  if (in.U64() != schema.Hash() && options.mutant != Mutant::kAnySchema)
+    return FailedPrecondition("the transfer is of another schema");
+  if (!crdt::VersionSet::Decode(in, {}, &decode->claimed)) return Malformed();
+  decode->header = true;
+  if (format == kTransferFormat) return OkStatus();
+  crdt::HlcTime sender_horizon;
+  sender_horizon.bits = in.Varint();
+  Collected sender_collected;
+  if (!DecodeCollected(in, &sender_collected)) return Malformed();
+  if (decode->own_rows || options.mutant == Mutant::kTransferWithoutCollected) return OkStatus();
+  if (HasAllCollected(sender_collected, decode->claimed, applied)) return OkStatus();
+  return Error{
+      kNeedsSnapshot,
+      "this node lacks changes whose tombstones the sender has collected (its horizon is " +
+          sender_horizon.ToString() + ")"};
 }
 
 Status Store::Impl::WriteTransferred(MergeBatch* batch) {
@@ -108,18 +148,15 @@ Status Store::Impl::WriteTransferred(MergeBatch* batch) {
   return OkStatus();
 }
 
-Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* decode) {
+Status Store::Impl::ReadTransferChunk(std::string_view bytes, TransferDecode* decode,
+                                      MergeBatch* batch) {
   ByteReader in(bytes);
-  MergeBatch batch;
   while (in.ok() && !in.AtEnd()) {
     if (decode->end) return Malformed();
     const auto record = static_cast<TransferRecord>(in.U8());
     if (decode->header == (record == TransferRecord::kHeader)) return Malformed();
     if (record == TransferRecord::kHeader) {
-      if (in.U8() != kTransferFormat) return Malformed();
-      if (in.U64() != schema.Hash()) return FailedPrecondition("the transfer is of another schema");
-      if (!crdt::VersionSet::Decode(in, {}, &decode->claimed)) return Malformed();
-      decode->header = true;
+      RETURN_IF_ERROR(DecodeTransferHeader(in, decode));
     } else if (record == TransferRecord::kTable) {
       decode->table = FindTable(in.String());
       if (decode->table == nullptr) return Malformed();
@@ -127,18 +164,27 @@ Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* d
       const uint64_t count = in.Varint();
       for (uint64_t i = 0; i < count && in.ok(); ++i) {
         const auto column = decode->table->table().FindColumn(in.String());
-        if (!column) return Malformed();
+        if (!column && options.mutant != Mutant::kAnySchema) return Malformed();
+        if (!column) {
+          decode->columns.push_back(kUnknownColumn);
+          continue;
+        }
         decode->columns.push_back(*column);
       }
     } else if (record == TransferRecord::kRow) {
-      RETURN_IF_ERROR(DecodeTransferRow(in, decode, &batch));
+      RETURN_IF_ERROR(DecodeTransferRow(in, decode, batch));
     } else if (record == TransferRecord::kEnd) {
       decode->end = true;
     } else {
       return Malformed();
     }
   }
-  if (!in.ok()) return Malformed();
+  return in.ok() ? OkStatus() : Status(Malformed());
+}
+
+Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* decode) {
+  MergeBatch batch;
+  RETURN_IF_ERROR(ReadTransferChunk(bytes, decode, &batch));
   RETURN_IF_ERROR(MergeInMemory(&batch, true));
   RETURN_IF_ERROR(WriteTransferred(&batch));
   cache.Clear();  // what was loaded is as it was before
@@ -170,14 +216,14 @@ Status Store::Impl::FinishTransfer(const TransferDecode& decode) {
   std::string set;
   ByteWriter out(&set);
   all.Encode(out);
-  hlc.Observe(decode.newest);
+  const crdt::HlcTime newest = std::max(newest_applied, decode.newest);
   next_seq = last_seq;
   RETURN_IF_ERROR(AppendLog({{}, last_seq + 1, 0}, LogKind::kTransfer, {}, {}));
   RETURN_IF_ERROR(SaveActors());
-  RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
+  if (options.mutant != Mutant::kTransferWithoutCheckpoint)
+    RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
   RETURN_IF_ERROR(SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(next_seq))));
-  RETURN_IF_ERROR(
-      SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(hlc.last().bits))));
+  RETURN_IF_ERROR(SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(newest.bits))));
   RETURN_IF_ERROR(SaveDigests());
   for (const auto& [id, change] : parked) {
     if (!all.Contains(id)) continue;
@@ -189,6 +235,21 @@ Status Store::Impl::FinishTransfer(const TransferDecode& decode) {
   RETURN_IF_ERROR(Commit("merging a transfer"));
   applied = std::move(all);
   return OkStatus();
+}
+
+void Store::Impl::AdoptTransfer(const TransferDecode& decode) {
+  newest_applied = std::max(newest_applied, decode.newest);
+  hlc.Observe(decode.newest);
+  for (const auto& table : tables) table->digest_dirty = false;
+  actors_saved = actors.size();
+  last_seq = checkpoint_seq = next_seq;
+  std::erase_if(parked, [&](const auto& entry) {
+    if (!applied.Contains(entry.first)) return false;
+    parked_bytes -= entry.second.bytes;
+    return true;
+  });
+  received = applied;
+  for (const auto& [id, change] : parked) received.Add(id);
 }
 
 Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
@@ -223,16 +284,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   }
   if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 0");
   RETURN_IF_ERROR(status);
-  for (const auto& table : tables) table->digest_dirty = false;
-  actors_saved = actors.size();
-  last_seq = checkpoint_seq = next_seq;
-  std::erase_if(parked, [&](const auto& entry) {
-    if (!applied.Contains(entry.first)) return false;
-    parked_bytes -= entry.second.bytes;
-    return true;
-  });
-  received = applied;
-  for (const auto& [id, change] : parked) received.Add(id);
+  AdoptTransfer(decode);
   effects->last_seq = last_seq;
   effects->rows_unknown = true;
   effects->tables_changed.assign(tables.size(), true);

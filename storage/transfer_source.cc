@@ -29,19 +29,35 @@ Result<std::unique_ptr<TransferSource>> TransferSource::Open(
       return DataLoss("table __patina_actor is damaged");
     source->actors_.Restore(static_cast<crdt::ActorIndex>(select.ColumnInt(0)), *id);
   }
-  ASSIGN_OR_RETURN(Stmt state,
-                   db->Prepare("SELECT value FROM __patina_state WHERE name = 'applied'", false));
-  ASSIGN_OR_RETURN(const bool row, state.Step());
-  ByteWriter out(&source->pending_);
-  out.U8(static_cast<uint8_t>(TransferRecord::kHeader));
-  out.U8(kTransferFormat);
-  out.U64(schema.Hash());
-  if (row) {
-    out.Raw(state.ColumnBytes(0));
-  } else {
-    crdt::VersionSet().Encode(out);
-  }
+  RETURN_IF_ERROR(source->WriteHeader());
   return source;
+}
+
+Status TransferSource::WriteHeader() {
+  ASSIGN_OR_RETURN(Stmt state, db_->Prepare("SELECT name, value FROM __patina_state", false));
+  std::string applied, collected;
+  uint64_t horizon = 0;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool row, state.Step());
+    if (!row) break;
+    const std::string_view name = state.ColumnBytes(0);
+    if (name == "applied") applied = state.ColumnBytes(1);
+    if (name == "collected") collected = state.ColumnBytes(1);
+    if (name == "horizon") horizon = static_cast<uint64_t>(state.ColumnInt(1));
+  }
+  ByteWriter out(&pending_);
+  out.U8(static_cast<uint8_t>(TransferRecord::kHeader));
+  out.U8(collected.empty() ? kTransferFormat : kTransferFormatCollected);
+  out.U64(schema_.Hash());
+  if (applied.empty()) {
+    crdt::VersionSet().Encode(out);
+  } else {
+    out.Raw(applied);
+  }
+  if (collected.empty()) return OkStatus();
+  out.Varint(horizon);
+  out.Raw(collected);
+  return OkStatus();
 }
 
 Status TransferSource::OpenRows(bool dead) {

@@ -27,6 +27,7 @@ class TransferSource {
   TransferSource(Db* db, const Schema& schema, const crdt::VersionSet& receiver_applied)
       : db_(db), schema_(schema), receiver_(receiver_applied) {}
 
+  Status WriteHeader();
   Status BeginTable();
   Status OpenRows(bool dead);
   /// False at the end of the rows that are open.

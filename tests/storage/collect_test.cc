@@ -1,0 +1,432 @@
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "storage/backup.h"
+#include "storage/db.h"
+#include "storage/peer_snapshot.h"
+#include "tests/storage/test_util.h"
+
+// Forgetting behind a horizon, and what keeps it from hurting: changes refused, transfers refused,
+// snapshots that set aside.
+
+namespace patina::storage {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr const char* kSchema = R"sql(
+CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, a DEFAULT 0, b DEFAULT 0);
+CREATE TABLE p (v, x TEXT NOT NULL, y INTEGER NOT NULL, PRIMARY KEY (y, x)) WITHOUT ROWID;
+)sql";
+constexpr int64_t kStart = 1'800'000'000'000;
+constexpr int64_t kHourMs = 3'600'000;
+
+crdt::HlcTime At(int64_t ms) { return crdt::HlcTime::FromMs(ms); }
+
+class CollectTest : public ::testing::Test {
+ protected:
+  CollectTest() {
+    a_.options.node_name = "a";
+    b_.options.node_name = "b";
+    a_.CloseAndOpen();
+    b_.CloseAndOpen();
+  }
+  Committed Write(TestNode& node, std::initializer_list<std::string> sql) {
+    now_ += 10;
+    for (TestNode* each : {&a_, &b_}) each->clock.SetWallMs(now_);
+    return node.Do(sql);
+  }
+  void Sleep(int64_t ms) {
+    now_ += ms;
+    for (TestNode* each : {&a_, &b_}) each->clock.SetWallMs(now_);
+  }
+  static void CollectAll(TestNode& node, int64_t line_ms) {
+    while (true) {
+      const auto more = node.store->Collect(At(line_ms));
+      ASSERT_TRUE(more.ok()) << more.error().ToString();
+      if (!*more) return;
+    }
+  }
+  /// b's file becomes a's, with what only b had.
+  Result<SnapshotOutcome> TakeSnapshot(TestNode& from, TestNode& to) {
+    const std::string staged = to.dir.File("staged");
+    std::filesystem::remove(staged);
+    EXPECT_TRUE(from.store->Checkpoint().ok());
+    const auto copy = BackupFile(from.options.path, staged, {});
+    EXPECT_TRUE(copy.ok()) << copy.error().ToString();
+    return to.store->PrepareSnapshot(staged);
+  }
+
+  int64_t now_ = kStart;
+  TestNode a_{MustParse(kSchema)}, b_{MustParse(kSchema)};
+};
+
+TEST_F(CollectTest, TombstonesGoUpToTheLineAndOthersStay) {
+  Write(a_,
+        {"INSERT INTO t VALUES ('k1', 1, 1), ('k2', 2, 2)", "INSERT INTO p VALUES (1, 'x', 1)"});
+  Write(a_, {"DELETE FROM t WHERE id = 'k1'", "DELETE FROM p"});
+  const int64_t line = now_ + 1;
+  Write(a_, {"DELETE FROM t WHERE id = 'k2'"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  EXPECT_EQ(a_.store->Stats().tombstones, 3u);
+  CollectAll(a_, line);
+  EXPECT_EQ(a_.store->horizon(), At(line));
+  EXPECT_EQ(a_.store->Stats().tombstones, 1u);
+  EXPECT_EQ(a_.store->Stats().tombstones_collected, 2u);
+  EXPECT_THAT(a_.Dump(), IsEmpty());
+  a_.CrashAndOpen();
+  EXPECT_EQ(a_.store->horizon(), At(line)) << "in the file";
+  EXPECT_EQ(a_.store->Stats().tombstones, 1u);
+  CollectAll(a_, line - 5);
+  EXPECT_EQ(a_.store->horizon(), At(line)) << "it never falls";
+}
+
+TEST_F(CollectTest, ALateCellOutlivesItsTombstoneUntilItIsOlderItself) {
+  const auto insert = Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"}).changeset;
+  b_.Merge(insert);
+  const auto deleted = Write(a_, {"DELETE FROM t"}).changeset;
+  const int64_t line = now_ + 1;
+  b_.Merge(Write(a_, {"INSERT INTO t VALUES ('other', 0, 0)"}).changeset);
+  const auto update = Write(b_, {"UPDATE t SET a = 9 WHERE id = 'k'"}).changeset;
+  EXPECT_EQ(a_.Merge(update), MergeState::kApplied);
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  CollectAll(a_, line);
+  EXPECT_EQ(a_.store->Stats().tombstones, 1u) << "the cell";
+  // A node that inserted the row anew, later: its row has the cell if that is later still.
+  const auto again = b_.store->PublishClock();
+  ASSERT_TRUE(again.ok());
+  CollectAll(a_, now_ + 1);
+  EXPECT_EQ(a_.store->Stats().tombstones, 0u);
+  (void)deleted;
+}
+
+TEST_F(CollectTest, RowsInMemoryForgetToo) {
+  Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"});
+  Write(a_, {"DELETE FROM t"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  CollectAll(a_, now_ + 1);
+  Sleep(1000);
+  const auto late = Write(b_, {"INSERT INTO t VALUES ('k', 5, 5)"}).changeset;
+  EXPECT_EQ(a_.Merge(late), MergeState::kApplied);
+  EXPECT_THAT(a_.Dump(), ElementsAre("t: 5|5|'k'"));
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  EXPECT_EQ(a_.Digests(), b_.Digests());
+}
+
+TEST_F(CollectTest, AReplayNeverSeesALogWhoseTombstonesAreGone) {
+  const auto insert = Write(b_, {"INSERT INTO t VALUES ('k', 1, 1)"}).changeset;
+  Sleep(5);
+  const auto change = Write(a_, {"INSERT INTO t VALUES ('k', 2, 2)"}).changeset;
+  Write(a_, {"DELETE FROM t"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  EXPECT_EQ(a_.Merge(insert), MergeState::kApplied) << "lost to the tombstone, but in the log";
+  CollectAll(a_, now_ + 1);
+  EXPECT_EQ(a_.store->Stats().tombstones, 0u);
+  const auto digests = a_.Digests();
+  a_.CrashAndOpen();
+  EXPECT_THAT(a_.Dump(), IsEmpty());
+  EXPECT_EQ(a_.Digests(), digests);
+}
+
+TEST_F(CollectTest, WhatIsOlderThanTheHorizonIsRefusedWithoutATrace) {
+  const auto old = Write(b_, {"INSERT INTO t VALUES ('k', 1, 1)"}).changeset;
+  const auto known = Write(a_, {"INSERT INTO t VALUES ('l', 1, 1)"}).changeset;
+  CollectAll(a_, now_ + 1);
+  const auto actors = a_.store->Actors();
+  const auto outcomes = a_.Merge({old, old, known});
+  EXPECT_EQ(outcomes[0].state, MergeState::kTooOld);
+  EXPECT_THAT(outcomes[0].reason, HasSubstr("before the horizon"));
+  EXPECT_EQ(outcomes[1].state, MergeState::kTooOld);
+  EXPECT_EQ(outcomes[2].state, MergeState::kDuplicate) << "once received is received";
+  EXPECT_EQ(a_.store->Actors(), actors);
+  EXPECT_EQ(a_.store->Stats().too_old, 2u);
+  EXPECT_FALSE(a_.store->received().Contains(outcomes[0].id));
+}
+
+TEST_F(CollectTest, APublishedClockIsInTheFileAndLaterWritesAreLater) {
+  const auto first = a_.store->PublishClock();
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(*first, At(now_));
+  a_.Crash();
+  a_.clock.SetWallMs(now_ - kHourMs);
+  a_.Open();
+  EXPECT_EQ(a_.store->published(), *first);
+  const Committed write = a_.Do("INSERT INTO t VALUES ('k', 1, 1)");
+  EXPECT_GT(write.time, *first);
+}
+
+TEST_F(CollectTest, AParkedChangeHoldsTAndDoesNotMoveTheClock) {
+  b_.clock.SetWallMs(now_ + kHourMs);
+  const Committed future = b_.Do("INSERT INTO t VALUES ('k', 1, 1)");
+  EXPECT_EQ(a_.store->OldestParked(), std::nullopt);
+  EXPECT_EQ(a_.Merge(future.changeset), MergeState::kParked);
+  EXPECT_EQ(a_.store->OldestParked(), future.time);
+  a_.CrashAndOpen();
+  EXPECT_EQ(a_.store->OldestParked(), future.time);
+  EXPECT_LT(a_.Do("INSERT INTO t VALUES ('l', 1, 1)").time, future.time);
+}
+
+TEST_F(CollectTest, ATransferIsRefusedByWhoLacksWhatTheSenderCollected) {
+  a_.options.limits.log_bytes_max = 0;
+  a_.CloseAndOpen();
+  const auto insert = Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"}).changeset;
+  b_.Merge(insert);
+  const auto deleted = Write(a_, {"DELETE FROM t"}).changeset;
+  const int64_t line = now_ + 1;
+  Sleep(100);
+  Write(a_, {"INSERT INTO t VALUES ('l', 1, 1)"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  CollectAll(a_, line);
+  const auto chunks = TransferChunks(a_, b_.store->applied(), 1 << 20);
+  const Status refused = TakeTransfer(b_, chunks);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, kNeedsSnapshot) << refused.error().ToString();
+  EXPECT_THAT(b_.Dump(), ElementsAre("t: 1|1|'k'")) << "as it was";
+  // With the DELETE applied there is nothing to miss.
+  EXPECT_EQ(b_.Merge(deleted), MergeState::kApplied);
+  const Status taken = TakeTransfer(b_, TransferChunks(a_, b_.store->applied(), 1 << 20), 2);
+  ASSERT_TRUE(taken.ok()) << taken.error().ToString();
+  EXPECT_EQ(b_.Dump(), a_.Dump());
+}
+
+TEST_F(CollectTest, ATransferOfWhatIsOlderThanOnesOwnHorizonIsRefused) {
+  a_.options.limits.log_bytes_max = 0;
+  a_.CloseAndOpen();
+  Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"});
+  CollectAll(b_, now_ + 1);
+  const Status refused = TakeTransfer(b_, TransferChunks(a_, b_.store->applied(), 1 << 20));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, kNeedsSnapshot) << refused.error().ToString();
+}
+
+TEST_F(CollectTest, ASnapshotKeepsWhatIsNewerAndSetsAsideWhatIsOlder) {
+  const auto shared = Write(a_, {"INSERT INTO t VALUES ('shared', 1, 1)"}).changeset;
+  b_.Merge(shared);
+  const Committed old = Write(b_, {"INSERT INTO t VALUES ('old', 7, 8)"});
+  CollectAll(a_, now_ + 1);
+  Sleep(10);
+  const Committed recent = Write(b_, {"INSERT INTO t VALUES ('new', 2, 2)"});
+  Write(a_, {"UPDATE t SET a = 3 WHERE id = 'shared'"});
+  const auto outcome = TakeSnapshot(a_, b_);
+  ASSERT_TRUE(outcome.ok()) << outcome.error().ToString();
+  EXPECT_EQ(outcome->kept, 1u);
+  EXPECT_EQ(outcome->set_aside, 1u);
+  EXPECT_TRUE(b_.store->broken()) << "the process ends here";
+  b_.CrashAndOpen();
+  EXPECT_THAT(b_.Dump(), ElementsAre("t: 2|2|'new'", "t: 3|1|'shared'"));
+  EXPECT_EQ(b_.store->horizon(), a_.store->horizon());
+  EXPECT_TRUE(b_.store->applied().Contains({recent.actor, recent.version}));
+  EXPECT_FALSE(b_.store->received().Contains({old.actor, old.version}));
+  EXPECT_NE(b_.Do("INSERT INTO t VALUES ('mine', 0, 0)").actor, recent.actor);
+  bool named = false;
+  for (const auto& [id, name] : b_.store->Actors()) named |= id == recent.actor && name == "b";
+  EXPECT_TRUE(named) << "it answers for what it wrote under that actor";
+  // What it kept can be had from it.
+  EXPECT_EQ(a_.Merge(recent.changeset), MergeState::kApplied);
+  EXPECT_EQ(b_.Log().size(), 4u) << "shared, update, kept, mine";
+
+  const auto listed = b_.store->SetAside();
+  ASSERT_TRUE(listed.ok());
+  ASSERT_EQ(listed->size(), 1u);
+  EXPECT_EQ((*listed)[0].id, (ChangeId{old.actor, old.version}));
+  EXPECT_EQ((*listed)[0].time, old.time);
+  EXPECT_THAT((*listed)[0].reason, HasSubstr("horizon"));
+  EXPECT_EQ(*b_.store->SetAsideBytes((*listed)[0].id), *old.changeset);
+  EXPECT_EQ(b_.store->Stats().set_aside, 1u);
+  const auto applied = b_.store->ApplySetAside((*listed)[0].id, &b_.effects);
+  ASSERT_TRUE(applied.ok()) << applied.error().ToString();
+  EXPECT_GT(applied->time, b_.store->horizon());
+  EXPECT_THAT(b_.Rows("SELECT * FROM t WHERE id = 'old'"), ElementsAre("'old'|7|8"));
+  EXPECT_EQ(b_.store->Stats().set_aside, 0u);
+  EXPECT_EQ(a_.Merge(applied->changeset), MergeState::kApplied);
+}
+
+TEST_F(CollectTest, WhatIsSetAsideIsRebuiltFromRowsWhenTheLogHasItNoLonger) {
+  b_.options.limits.log_bytes_max = 0;
+  b_.CloseAndOpen();
+  const Committed first = Write(b_, {"INSERT INTO t VALUES ('old', 7, 8)"});
+  const Committed gone = Write(b_, {"UPDATE t SET a = 9"});
+  const Committed second = Write(b_, {"UPDATE t SET a = 10"});
+  CollectAll(a_, now_ + 1);
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  b_.CrashAndOpen();
+  EXPECT_THAT(b_.Dump(), IsEmpty());
+  const auto listed = b_.store->SetAside();
+  ASSERT_TRUE(listed.ok());
+  ASSERT_EQ(listed->size(), 3u);
+  EXPECT_EQ(Describe(Share(*b_.store->SetAsideBytes({first.actor, first.version}))),
+            "t+('old') b=8");
+  EXPECT_EQ(Describe(Share(*b_.store->SetAsideBytes({second.actor, second.version}))),
+            "t~('old') a=10");
+  const ChangeId nothing_left{gone.actor, gone.version};
+  EXPECT_EQ(*b_.store->SetAsideBytes(nothing_left), "");
+  const auto refused = b_.store->ApplySetAside(nothing_left, &b_.effects);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("drop it"));
+  EXPECT_TRUE(b_.store->DropSetAside(nothing_left).ok());
+  EXPECT_EQ(b_.store->DropSetAside(nothing_left).error().code, Errc::kNotFound);
+  EXPECT_TRUE(b_.store->ApplySetAside({first.actor, first.version}, &b_.effects).ok());
+  EXPECT_TRUE(b_.store->ApplySetAside({second.actor, second.version}, &b_.effects).ok());
+  EXPECT_THAT(b_.Dump(), ElementsAre("t: 10|8|'old'"));
+}
+
+TEST_F(CollectTest, TheOldestThatAreSetAsideGoWhenThereIsNoRoom) {
+  b_.options.limits.set_aside_changes_max = 3;
+  b_.CloseAndOpen();
+  for (int i = 0; i < 5; ++i)
+    Write(b_, {"INSERT INTO t VALUES ('k" + std::to_string(i) + "', 1, 1)"});
+  CollectAll(a_, now_ + 1);
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  b_.CrashAndOpen();
+  EXPECT_EQ(b_.store->Stats().set_aside, 3u);
+  EXPECT_EQ(b_.store->Stats().set_aside_dropped, 2u);
+}
+
+TEST_F(CollectTest, ParkedChangesAndThePublishedClockSurviveASnapshot) {
+  b_.clock.SetWallMs(now_ + kHourMs);
+  const Committed future = b_.Do("INSERT INTO t VALUES ('future', 1, 1)");
+  b_.clock.SetWallMs(now_);
+  TestNode c(MustParse(kSchema), now_);
+  EXPECT_EQ(c.Merge(future.changeset), MergeState::kParked);
+  const auto published = c.store->PublishClock();
+  ASSERT_TRUE(published.ok());
+  ASSERT_TRUE(TakeSnapshot(a_, c).ok());
+  c.CrashAndOpen();
+  EXPECT_EQ(c.store->OldestParked(), future.time);
+  EXPECT_EQ(c.store->published(), *published);
+  c.clock.SetWallMs(now_ + kHourMs);
+  EXPECT_EQ(c.Settle().size(), 1u);
+}
+
+TEST_F(CollectTest, ASnapshotIsRefusedForItsSchemaItsHorizonItsFutureAndItsDamage) {
+  TestNode other(MustParse("CREATE TABLE t (id TEXT NOT NULL PRIMARY KEY, z);"), now_);
+  auto refused = TakeSnapshot(other, b_);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("schema"));
+  CollectAll(b_, now_);
+  refused = TakeSnapshot(a_, b_);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("horizon"));
+  a_.clock.SetWallMs(now_ + kHourMs);
+  a_.Do("INSERT INTO t VALUES ('future', 1, 1)");
+  CollectAll(a_, now_);
+  refused = TakeSnapshot(a_, b_);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Errc::kUnavailable);
+  b_.clock.SetWallMs(now_ + kHourMs);
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  const std::string staged = b_.dir.File("staged");
+  std::filesystem::remove(staged);
+  ASSERT_TRUE(BackupFile(a_.options.path, staged, {}).ok());
+  {
+    auto db = Db::Open(staged, Db::Mode::kReadWriteCreate);
+    ASSERT_TRUE(db.ok() && db->Exec("UPDATE t SET a = 99").ok());
+  }
+  refused = b_.store->PrepareSnapshot(staged);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Errc::kDataLoss) << refused.error().ToString();
+  EXPECT_FALSE(b_.store->broken());
+  b_.Do("INSERT INTO t VALUES ('goes on', 1, 1)");
+}
+
+TEST_F(CollectTest, ACrashAtAnyPointOfTakingASnapshotLeavesOneWholeFile) {
+  Write(a_, {"INSERT INTO t VALUES ('theirs', 1, 1)"});
+  Write(b_, {"INSERT INTO t VALUES ('ours', 1, 1)"});
+  const std::string wal = b_.options.path + "-wal";
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  // Prepared, and the old file's write-ahead log is still there: it must not reach the new file.
+  const std::string kept = b_.dir.File("kept-wal");
+  std::filesystem::copy_file(wal, kept);
+  b_.Crash();
+  for (const bool log_gone : {false, true}) {
+    if (!log_gone) std::filesystem::copy_file(kept, wal);
+    ASSERT_TRUE(std::filesystem::exists(PreparedSnapshotPath(b_.options.path)));
+    if (log_gone) break;
+    std::filesystem::remove(wal);  // a crash after the first step
+  }
+  b_.Open();
+  EXPECT_THAT(b_.Dump(), ElementsAre("t: 1|1|'ours'", "t: 1|1|'theirs'"));
+  EXPECT_FALSE(std::filesystem::exists(PreparedSnapshotPath(b_.options.path)));
+  b_.CrashAndOpen();
+  EXPECT_THAT(b_.Dump(), ElementsAre("t: 1|1|'ours'", "t: 1|1|'theirs'"));
+  EXPECT_EQ(b_.store->Digests()[1].rows, 2u);
+}
+
+TEST_F(CollectTest, AFileOfTheFirstReleaseGetsItsTombstonesCollected) {
+  Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"});
+  Write(a_, {"DELETE FROM t"});
+  a_.Close();
+  {
+    auto db = Db::Open(a_.options.path, Db::Mode::kReadWriteCreate);
+    ASSERT_TRUE(db.ok());
+    const Status old = db->Exec(
+        "DROP INDEX __patina_older_t; ALTER TABLE __patina_dead_t DROP COLUMN time; DROP TABLE "
+        "__patina_set_aside");
+    ASSERT_TRUE(old.ok()) << old.error().ToString();
+  }
+  a_.Open();
+  EXPECT_EQ(a_.store->Stats().tombstones, 1u);
+  CollectAll(a_, now_ - 5);
+  EXPECT_EQ(a_.store->Stats().tombstones, 1u) << "looked at, and not older";
+  CollectAll(a_, now_ + 1);
+  EXPECT_EQ(a_.store->Stats().tombstones, 0u);
+}
+
+TEST_F(CollectTest, ManyTombstonesGoInBoundedSteps) {
+  Write(a_, {"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+             "INSERT INTO t SELECT 'k' || i, i, i FROM n"});
+  Write(a_, {"DELETE FROM t"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  ASSERT_TRUE(*a_.store->Collect(At(now_ + 1)));
+  const uint64_t left = a_.store->Stats().tombstones;
+  EXPECT_GT(left, 2'000u);
+  EXPECT_LT(left, 5'000u);
+  a_.CrashAndOpen();
+  EXPECT_EQ(a_.store->Stats().tombstones, left) << "each step is a commit";
+  CollectAll(a_, now_ + 1);
+  EXPECT_EQ(a_.store->Stats().tombstones, 0u);
+}
+
+/// An hour at 1,000 rows a second, scaled: a hundredth of the rows in each of 120 half minutes,
+/// deleted and inserted anew; the horizon follows an hour behind, as in an agent.
+TEST_F(CollectTest, TheFileStaysWithinTwiceTheLiveDataWhenRowsComeAndGo) {
+  constexpr int kRows = 3'000, kPerRound = 300;
+  a_.options.limits.log_bytes_max = 0;  // the log has a budget of its own
+  a_.CloseAndOpen();
+  Write(a_, {"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
+             std::to_string(kRows) +
+             ") INSERT INTO t SELECT 'machine-' || i, hex(zeroblob(60)), i FROM n"});
+  a_.CloseAndOpen();
+  const uint64_t live = a_.store->Stats().file_bytes;
+  int next = kRows;
+  for (int round = 0; round < 240; ++round) {
+    Sleep(30'000);
+    Write(a_, {"DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY b LIMIT " +
+                   std::to_string(kPerRound) + ")",
+               "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
+                   std::to_string(kPerRound) + ") INSERT INTO t SELECT 'machine-' || (i + " +
+                   std::to_string(next) + "), hex(zeroblob(60)), i + " + std::to_string(next) +
+                   " FROM n"});
+    next += kPerRound;
+    ASSERT_TRUE(a_.store->Checkpoint().ok());
+    CollectAll(a_, now_ - kHourMs);
+  }
+  const uint64_t tombstones = a_.store->Stats().tombstones;
+  EXPECT_LE(tombstones, 121u * kPerRound) << "those of the last hour";
+  const uint64_t with_an_hour = a_.store->Stats().file_bytes;
+  Sleep(kHourMs);
+  CollectAll(a_, now_ - 1);
+  EXPECT_EQ(a_.store->Stats().tombstones, 0u);
+  a_.CloseAndOpen();
+  const uint64_t after = a_.store->Stats().file_bytes;
+  RecordProperty("live_bytes", std::to_string(live));
+  RecordProperty("with_an_hour_of_tombstones_bytes", std::to_string(with_an_hour));
+  RecordProperty("after_collection_bytes", std::to_string(after));
+  EXPECT_LE(after, 2 * live) << "live " << live << ", with tombstones " << with_an_hour;
+}
+
+}  // namespace
+}  // namespace patina::storage
