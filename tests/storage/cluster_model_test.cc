@@ -1,0 +1,59 @@
+#include <cstdlib>
+#include <iostream>
+
+#include "tests/storage/model_world.h"
+
+// The executable specification, over the real store and the real frontier: four nodes, seeded
+// histories of writes, lost and doubled messages, pulls, transfers, snapshots, crashes, power cuts,
+// restored files, wrong clocks, schema upgrades, partitions and forgotten members; see
+// model_world.h for what must hold.
+//
+//     PATINA_MODEL_SEEDS=100000 storage_model_tests                        more seeds
+//     PATINA_MODEL_FIRST=17 PATINA_MODEL_SEEDS=1 storage_model_tests       one of them
+//
+// A failure prints the shortest part of its history that still fails, and what happens in it.
+
+namespace patina::storage::model {
+namespace {
+
+constexpr uint64_t kSeeds = 10'000, kParts = 100;
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+/// A hundredth of the seeds each, so that several processes may share them (GTEST_TOTAL_SHARDS).
+class ClusterModelTest : public ::testing::TestWithParam<uint64_t> {
+ protected:
+  ClusterModelTest() { SetLogLevel(LogLevel::kError); }
+};
+
+TEST_P(ClusterModelTest, NothingIsLostNothingComesBackAndAllNodesAgree) {
+  const uint64_t first = FromEnvironment("PATINA_MODEL_FIRST", 1),
+                 seeds = FromEnvironment("PATINA_MODEL_SEEDS", kSeeds);
+  std::map<std::string, uint64_t> count;
+  for (uint64_t seed = first + GetParam(); seed < first + seeds; seed += kParts) {
+    const History history = HistoryOf(seed);
+    const Outcome outcome = RunHistory(history);
+    for (const auto& [what, times] : outcome.count) count[what] += times;
+    if (outcome.violation.empty()) continue;
+    const History shortest = Shrink(history);
+    RunOptions traced;
+    traced.trace = true;
+    const Outcome shown = RunHistory(shortest, traced);
+    FAIL() << "seed " << seed << ": " << outcome.violation << "\nshrunk to " << shortest.size()
+           << " events: " << ToString(shortest) << "\n"
+           << shown.trace << shown.violation << "\nagain: PATINA_MODEL_FIRST=" << seed
+           << " PATINA_MODEL_SEEDS=1 storage_model_tests";
+  }
+  if (std::getenv("PATINA_MODEL_COUNTS") != nullptr) {
+    for (const auto& [what, times] : count) std::cout << what << " " << times << ", ";
+    std::cout << "\n";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, ClusterModelTest, ::testing::Range(uint64_t{0}, kParts));
+
+}  // namespace
+}  // namespace patina::storage::model
