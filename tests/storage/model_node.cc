@@ -44,14 +44,17 @@ const FileImage& EmptyFile() {
 
 const std::vector<Schema>& Schemas() {
   static const std::vector<Schema> schemas = [] {
-    const auto tables = [](const char* columns) {
-      return StrCat("CREATE TABLE services (id INTEGER NOT NULL PRIMARY KEY", columns,
-                    ");\nCREATE TABLE machines (id INTEGER NOT NULL PRIMARY KEY", columns, ");");
+    const auto schema = [](bool has_b, bool b_was_dropped) {
+      const std::string columns =
+          StrCat(", a INTEGER DEFAULT 0", has_b ? ", b INTEGER DEFAULT 0" : "");
+      const std::string dropped = b_was_dropped ? "dropped = [\"b\"]\n" : "";
+      return MustParse(
+          StrCat("CREATE TABLE services (id INTEGER NOT NULL PRIMARY KEY", columns,
+                 ");\nCREATE TABLE machines (id INTEGER NOT NULL PRIMARY KEY", columns, ");"),
+          StrCat("[services]\n", dropped, "[machines]\nmerge = \"row\"\n", dropped));
     };
-    const std::string a = ", a INTEGER DEFAULT 0", b = ", b INTEGER DEFAULT 0";
-    const std::string row = "[machines]\nmerge = \"row\"\n";
-    return std::vector<Schema>{MustParse(tables(a.c_str()), row),
-                               MustParse(tables((a + b).c_str()), row)};
+    return std::vector<Schema>{schema(false, false), schema(true, false), schema(false, true),
+                               schema(true, true)};
   }();
   return schemas;
 }
@@ -64,6 +67,7 @@ Node::Node(World* world, size_t number)
   options_.limits.max_clock_skew_ms = kMaxClockSkewMs;
   options_.limits.log_age_max = std::chrono::hours(24 * 365);
   options_.limits.page_cache_kib = 256;
+  options_.allow_destructive = true;
   options_.mutant = world->options.broken.store;
   backup = EmptyFile();
   PutImage(backup);
@@ -108,8 +112,13 @@ void Node::Stop() {
 void Node::UseSchema(int next) {
   level = next;
   if (!up) return;
-  Stop();
-  Start();
+  if (world_->rng.Chance(0.3)) {
+    Stop();
+    return Start();
+  }
+  const auto changed = store->ApplySchema(Schemas()[static_cast<size_t>(level)], true, &effects_);
+  if (!changed.ok()) return world_->RequireOk(Error(changed.error()), "changing the schema");
+  SettleParked();
 }
 
 Reader& Node::reader() {
