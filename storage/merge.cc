@@ -47,6 +47,10 @@ Status Store::Impl::MergeInMemory(MergeBatch* batch, bool join_dead) {
 
 void Store::Impl::MergeOpIntoWork(const MergeOp& op, MergeBatch* batch) {
   MergeWork& work = batch->work_of(op);
+  if (options.mutant == Mutant::kReplayWithoutStamps && capture == nullptr &&
+      op.says != crdt::Says::kNothing) {
+    work.next.clock = crdt::RowClock();
+  }
   const crdt::ColumnIndex* columns = batch->columns.data() + op.first;
   const crdt::MergeEffect effect =
       work.next.clock.Merge({op.stamp, op.says, columns, op.count}, actors);
@@ -164,7 +168,8 @@ Status Store::Impl::LogMerged(const MergeBatch& batch, std::span<const SharedByt
     const crdt::Stamp stamp{headers[i].time, headers[i].id.version,
                             actors.Intern(headers[i].id.actor)};
     ASSIGN_OR_RETURN(const std::string effect, EffectOf(batch, i, *changesets[i]));
-    RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], effect));
+    if (options.mutant != Mutant::kUnparkedNotLogged || !parked.contains(headers[i].id))
+      RETURN_IF_ERROR(AppendLog(stamp, LogKind::kChangeset, *changesets[i], effect));
     if (parked.contains(headers[i].id)) {
       delete_parked.BindInt(1, stamp.actor);
       delete_parked.BindInt(2, static_cast<int64_t>(stamp.version));

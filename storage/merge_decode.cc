@@ -39,7 +39,8 @@ Result<TableIo*> Store::Impl::Understand(const crdt::TableChange& change,
   crdt::ColumnMask named;
   for (const crdt::ColumnName& column : change.columns) {
     const auto index = table->table().FindColumn(column.name);
-    if (!index || table->table().columns[*index].life != column.life) {
+    const bool any_life = options.mutant == Mutant::kLivesNotLookedAt;
+    if (!index || (table->table().columns[*index].life != column.life && !any_life)) {
       if (LifeOf(table->table().dropped, column.name, column.life) == Life::kUnknown) {
         *park_reason = "unknown column " + std::string(name) + "." + std::string(column.name) +
                        WithLife(column.life);
@@ -161,6 +162,7 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
       if (!more) return OkStatus();
       if (!park_reason->empty()) continue;  // parked, but whole and well formed
       RETURN_IF_ERROR(DecodeTable(reader, table, position, stamp, batch, park_reason));
+      if (options.mutant == Mutant::kApplyHalfOfTransaction) park_reason->clear();
     }
   };
   Status status = decode();

@@ -25,6 +25,7 @@ enum class Mutant : uint8_t {
   kSnapshotOfAnySchema,        // takes a snapshot of another schema
   kTransferWithoutCheckpoint,  // what a transfer claims is in memory only
   kStaleTransfer,              // merges what the receiver lacked when it asked, not what it lacks
+  kLivesNotLookedAt,           // a column is its name, however often that was dropped
   kUnparkedNotLogged,          // applies a parked change without a log entry
 };
 

@@ -54,6 +54,7 @@ Status Store::Impl::Open() {
   RETURN_IF_ERROR(ReplayLog());
   received = applied;
   for (const auto& [id, change] : parked) received.Add(id);
+  if (options.mutant == Mutant::kReuseActor) ReuseActor();
   StartCapture();
   last_checkpoint = options.clock->Now();
   if (!settles_at_open) return OkStatus();
@@ -62,6 +63,17 @@ Status Store::Impl::Open() {
   for (auto& [id, change] : parked) change.future = true;
   RETURN_IF_ERROR(SettleParked(&effects));
   return OkStatus();
+}
+
+/// A broken rule.
+void Store::Impl::ReuseActor() {
+  for (crdt::ActorIndex i = 1; i < actors.size(); ++i) {
+    const auto name = node_names.find(actors.Get(i));
+    if (name == node_names.end() || name->second != options.node_name) continue;
+    actor = actors.Get(i);
+    actor_index = i;
+    version = received.Head(actor);
+  }
 }
 
 void Store::Impl::StartCapture() {

@@ -112,6 +112,7 @@ class Store::Impl {
   Status ReplayLog();
   Status ReplayChangeset(std::string_view bytes);
   Status RecomputeDigests();
+  void ReuseActor();
   void StartCapture();
   void Broken(const Error& error);
 

@@ -90,6 +90,10 @@ Status Store::Impl::AddTransferOp(const MergeOp& op, TransferDecode* decode, Mer
     // What has been applied meanwhile is dropped: the transfer's word on it is older knowledge.
     const bool known = applied.Contains({actors.Get(op.stamp.actor), op.stamp.version});
     if (known && options.mutant != Mutant::kStaleTransfer) return OkStatus();
+    if (options.mutant == Mutant::kClaimRange &&
+        !decode->claimed.Contains({actors.Get(op.stamp.actor), op.stamp.version})) {
+      return OkStatus();
+    }
     if (FromTheFuture(op.stamp.time))
       return Unavailable("the transfer holds a write from the future; ask again later");
     if (op.stamp.time < horizon && !known) {
@@ -109,6 +113,13 @@ Status Store::Impl::DecodeTransferHeader(ByteReader& in, TransferDecode* decode)
   if (in.U64() != schema.Hash() && options.mutant != Mutant::kAnySchema)
     return FailedPrecondition("the transfer is of another schema");
   if (!crdt::VersionSet::Decode(in, {}, &decode->claimed)) return Malformed();
+  if (options.mutant == Mutant::kClaimRange) {
+    const auto lacking = applied.Lacking(decode->claimed);
+    decode->claimed = crdt::VersionSet();
+    for (size_t i = 0; i < lacking.size() && i < 1; ++i) {
+      for (const auto& range : lacking[i].ranges) decode->claimed.AddRange(lacking[i].actor, range);
+    }
+  }
   decode->header = true;
   if (format == kTransferFormat) return OkStatus();
   crdt::HlcTime sender_horizon;

@@ -511,9 +511,9 @@ void World::Heal() {
   for (const auto& [id, record] : record_) latest = std::max(latest, record.time.ms());
   AdvanceMs(latest - now_ms);
   for (const auto& node : nodes_) {
-    if (node->up) node->Stop();
+    if (node->up && node->level != level) node->UseSchema(level);
     node->level = level;
-    node->Start();
+    if (!node->up) node->Start();
   }
   std::string unhealed;
   for (int round = 0; round < 30 && !failed(); ++round) {

@@ -1,0 +1,76 @@
+#include <iostream>
+
+#include "tests/storage/model_world.h"
+
+// Breaks the rules of the store and of the node one at a time and shows that the cluster model
+// finds it. What each rule is for stands in storage/mutants.h and model_node.h.
+//
+//     storage_model_tests --gtest_filter='*MutantsTest*'
+
+namespace patina::storage::model {
+namespace {
+
+constexpr uint64_t kSeedsMax = 1'000;
+
+struct Case {
+  const char* name;
+  Broken broken;
+  uint64_t first_seed;  // where it was last found; the search starts there
+};
+
+void PrintTo(const Case& broken, std::ostream* out) { *out << broken.name; }
+
+class MutantsTest : public ::testing::TestWithParam<Case> {
+ protected:
+  MutantsTest() { SetLogLevel(LogLevel::kError); }
+};
+
+TEST_P(MutantsTest, IsCaught) {
+  RunOptions options;
+  options.broken = GetParam().broken;
+  for (uint64_t seed = GetParam().first_seed; seed < GetParam().first_seed + kSeedsMax; ++seed) {
+    const Outcome outcome = RunHistory(HistoryOf(seed), options);
+    if (outcome.violation.empty()) continue;
+    std::cout << "seed " << seed << ": " << outcome.violation.substr(0, 200) << "\n";
+    return;
+  }
+  FAIL() << kSeedsMax << " histories do not show that the rule is broken";
+}
+
+constexpr NodeMutant kNode = NodeMutant::kNone;
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, MutantsTest,
+    ::testing::Values(
+        Case{"ClaimRange", {Mutant::kClaimRange, kNode}, 1},
+        Case{"CollectWhenAllHaveDelete",
+             {Mutant::kCollectWithoutHorizon, NodeMutant::kCollectWhenAllHaveDelete},
+             1},
+        Case{"ReuseActor", {Mutant::kReuseActor, kNode}, 1},
+        Case{"SkipHorizon", {Mutant::kSkipHorizon, kNode}, 1},
+        Case{"ParkedIsApplied", {Mutant::kParkedIsApplied, kNode}, 1},
+        Case{"ReplayWithoutStamps", {Mutant::kReplayWithoutStamps, kNode}, 1},
+        Case{"MergeFutureAtOnce", {Mutant::kMergeFutureAtOnce, kNode}, 1},
+        Case{"ApplyHalfOfTransaction", {Mutant::kApplyHalfOfTransaction, kNode}, 1},
+        Case{"RefuseOnly", {Mutant::kNone, NodeMutant::kRefuseOnly}, 1},
+        Case{"TransferToWhoIsNotBehind",
+             {Mutant::kTransferWithoutCollected, NodeMutant::kTransferToWhoIsNotBehind},
+             1},
+        Case{"HeadsOnly", {Mutant::kNone, NodeMutant::kHeadsOnly}, 1},
+        Case{"LaggardsLeftOut", {Mutant::kNone, NodeMutant::kLaggardsLeftOut}, 1},
+        Case{"PublishedNotInFile", {Mutant::kPublishedNotInFile, kNode}, 1},
+        Case{"ClockFromParked", {Mutant::kClockFromParked, kNode}, 1},
+        Case{"TombstoneTakesCells", {Mutant::kTombstoneTakesCells, kNode}, 1},
+        Case{"OwnUnsentOnly", {Mutant::kOwnUnsentOnly, kNode}, 1},
+        Case{"AnySchema", {Mutant::kAnySchema, kNode}, 1},
+        Case{"SnapshotOfAnySchema", {Mutant::kSnapshotOfAnySchema, kNode}, 1},
+        Case{"TransferWithoutCheckpoint", {Mutant::kTransferWithoutCheckpoint, kNode}, 1},
+        Case{"StaleTransfer", {Mutant::kStaleTransfer, kNode}, 1},
+        Case{"UnparkedNotLogged", {Mutant::kUnparkedNotLogged, kNode}, 1},
+        Case{"ParkedDoesNotHoldT", {Mutant::kNone, NodeMutant::kParkedDoesNotHoldT}, 1},
+        Case{"MinorityForgets", {Mutant::kNone, NodeMutant::kMinorityForgets}, 1},
+        Case{"LivesNotLookedAt", {Mutant::kLivesNotLookedAt, kNode}, 1}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+}  // namespace
+}  // namespace patina::storage::model
