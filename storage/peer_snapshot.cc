@@ -48,8 +48,7 @@ Status Store::Impl::CheckSnapshot(const std::string& staged_path) const {
     return staged.QueryInt(StrCat("SELECT value FROM __patina_state WHERE name = '", name, "'"));
   };
   ASSIGN_OR_RETURN(const int64_t hash, state("schema_hash"));
-  if (static_cast<uint64_t>(hash) != schema.Hash() &&
-      options.mutant != Mutant::kSnapshotOfAnySchema) {
+  if (static_cast<uint64_t>(hash) != schema.Hash()) {
     return FailedPrecondition(
         "the snapshot is of another schema; it can be taken when both nodes have the same");
   }

@@ -314,7 +314,7 @@ void Node::TakeSnapshot(Node& peer) {
   std::vector<ChangeId> newly;
   for (size_t i = before->size(); i < after->size(); ++i) newly.push_back((*after)[i].id);
   crdt::VersionSet have = store->received();
-  for (const ChangeId& id : newly) have.Add(id);
+  for (const SetAsideChange& change : *after) have.Add(change.id);
   world_->Require(had.IsSubsetOf(have), "a snapshot lost a change");
   world_->NoteSnapshot(*this, peer, newly);
 }
