@@ -123,7 +123,7 @@ void Node::UseSchema(int next) {
 
 Reader& Node::reader() {
   if (reader_ == nullptr) {
-    auto opened = Reader::Open(options_.path, 64);
+    auto opened = Reader::Open(options_.path, {.page_cache_kib = 64, .snapshots = nullptr});
     EXPECT_TRUE(opened.ok()) << opened.error().ToString();
     reader_ = std::move(*opened);
   }

@@ -69,7 +69,7 @@ TEST(SchemaAdoptTest, WhoDiesInTheMiddleGoesOnWhereItWas) {
   WritePlainTables(node);
   // What the file looks like after each part, as a crash would leave it.
   std::vector<std::string> copies;
-  node.store->SetProgress([&] {
+  node.store->SetProgress([&](Duration) {
     const std::string copy = node.dir.File(StrCat("copy", copies.size()));
     for (const char* suffix : {"", "-wal"}) {
       std::filesystem::copy_file(node.options.path + suffix, copy + suffix);
