@@ -19,9 +19,9 @@
 #include "agent/api_server.h"
 #include "agent/backups.h"
 #include "agent/faults.h"
-#include "agent/schema_reload.h"
-#include "agent/page_checker.h"
 #include "agent/folder_lock.h"
+#include "agent/page_checker.h"
+#include "agent/schema_reload.h"
 #include "base/log.h"
 
 namespace patina::agent {

@@ -96,7 +96,7 @@ uint64_t PatinaSide::LogBytes() const {
   auto db = storage::Db::Open(path_, storage::Db::Mode::kReadOnly);
   CHECK(db.ok());
   const auto bytes = db->QueryInt(
-      "SELECT sum(pgsize) FROM dbstat WHERE aggregate AND name LIKE '\\_\\_patina\\_log%' "
+      "SELECT sum(pgsize) FROM dbstat WHERE name LIKE '\\_\\_patina\\_log%' "
       "ESCAPE '\\'");
   CHECK_MSG(bytes.ok(), bytes.ok() ? "" : bytes.error().message);
   return static_cast<uint64_t>(*bytes);

@@ -22,7 +22,6 @@ enum class Mutant : uint8_t {
   kTombstoneTakesCells,        // a tombstone takes its later cells with it
   kOwnUnsentOnly,              // a snapshot keeps only what this node wrote itself
   kAnySchema,                  // takes a transfer from another schema
-  kSnapshotOfAnySchema,        // takes a snapshot of another schema
   kTransferWithoutCheckpoint,  // what a transfer claims is in memory only
   kStaleTransfer,              // merges what the receiver lacked when it asked, not what it lacks
   kLivesNotLookedAt,           // a column is its name, however often that was dropped

@@ -147,22 +147,6 @@ struct SnapshotOutcome {
   uint64_t set_aside = 0;  // versions listed by SetAside from now on
 };
 
-/// A change that a snapshot made this node drop: it was older than the horizon of the node whose
-/// file was taken.
-struct SetAsideChange {
-  ChangeId id;
-  crdt::HlcTime time;  // 0 if nothing of it was left but that it had been applied
-  uint64_t bytes = 0;  // of the changeset; 0: nothing of it is left, ApplySetAside cannot help
-  std::string reason;
-};
-
-/// What PrepareSnapshot carried over.
-struct SnapshotOutcome {
-  crdt::HlcTime horizon;   // of the new file
-  uint64_t kept = 0;       // versions this node had received and the sender had not
-  uint64_t set_aside = 0;  // versions listed by SetAside from now on
-};
-
 struct StoreStats {
   uint64_t commits = 0, local_transactions = 0, transactions_failed = 0;
   uint64_t changesets_applied = 0, duplicates = 0, rejected = 0;
@@ -248,7 +232,8 @@ class Store {
   /// Called now and then during what takes long (each chunk of a transfer, each thousand rows of a
   /// checkpoint or a comparison), so that it is not taken for stuck. Must not call the store.
   /// silence: how long the next call may be away at most: zero but for a client's transaction. That
-  /// one is ended by its deadline; but a single step of SQLite's machine can be long, and is silent.
+  /// one is ended by its deadline; but a single step of SQLite's machine can be long, and is
+  /// silent.
   void SetProgress(std::function<void(Duration silence)> on_progress);
 
   /// What to add to the steady clock to get cluster time (gossip::Node::ClusterMinusSteadyMs);

@@ -18,7 +18,8 @@ void AddAgents(CLI::App* command, std::vector<std::string>& agents) {
 
 void AddLoad(CLI::App& bench, CommandContext& context) {
   auto options = std::make_shared<LoadOptions>();
-  CLI::App* command = bench.add_subcommand("load", "one-row transactions, each after the answer to the last");
+  CLI::App* command =
+      bench.add_subcommand("load", "one-row transactions, each after the answer to the last");
   AddAgents(command, options->agents);
   command->add_option("--clients", options->clients, "calls on the way")
       ->check(CLI::Range(1, 10'000))

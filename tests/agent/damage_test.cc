@@ -58,7 +58,8 @@ class DamageTest : public ::testing::Test {
     grpc::GenericStub stub(ChannelTo(agent));
     grpc::ClientContext context;
     SetDeadline(context);
-    const grpc::ByteBuffer sent;
+    const grpc::Slice empty;
+    const grpc::ByteBuffer sent(&empty, 1);  // one without a slice is no message
     grpc::ByteBuffer received;
     std::promise<bool> ended;
     stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &sent, &received,

@@ -133,22 +133,31 @@ void Cluster::Perform(Host& from, Outputs& out) {
   for (auto& event : out.events) from.events.push_back(event);
 }
 
-void Cluster::PerformStorage(Host& from, Outputs& out) {
-  if (out.publish != nullptr) {
-    Later(from, kPersistTime, [frontier = out.publish, &from](Node& node, Instant now, Outputs&) {
-      Publication publication;
-      publication.clock =
-          crdt::HlcTime::FromMs(node.ClusterMinusSteadyMs() + ToMs(now.time_since_epoch()));
-      crdt::VersionSet own;
-      for (const ActorId& actor : from.actors) {
-        for (const auto& range : from.received.Ranges(actor)) own.AddRange(actor, range);
-      }
-      publication.own = std::make_shared<const crdt::VersionSet>(std::move(own));
-      publication.complete = frontier->Complete(from.received, publication.clock, std::nullopt);
-      from.line = std::max(from.line, frontier->Get(publication.complete));
-      node.OnPublished(std::move(publication), now);
-    });
-  }
+void Cluster::PerformStorage(Host& from, const Outputs& out) {
+  PerformPublish(from, out);
+  PerformPersists(from, out);
+  PerformLogReads(from, out);
+  PerformTransfers(from, out);
+}
+
+void Cluster::PerformPublish(Host& from, const Outputs& out) {
+  if (out.publish == nullptr) return;
+  Later(from, kPersistTime, [frontier = out.publish, &from](Node& node, Instant now, Outputs&) {
+    Publication publication;
+    publication.clock =
+        crdt::HlcTime::FromMs(node.ClusterMinusSteadyMs() + ToMs(now.time_since_epoch()));
+    crdt::VersionSet own;
+    for (const ActorId& actor : from.actors) {
+      for (const auto& range : from.received.Ranges(actor)) own.AddRange(actor, range);
+    }
+    publication.own = std::make_shared<const crdt::VersionSet>(std::move(own));
+    publication.complete = frontier->Complete(from.received, publication.clock, std::nullopt);
+    from.line = std::max(from.line, frontier->Get(publication.complete));
+    node.OnPublished(std::move(publication), now);
+  });
+}
+
+void Cluster::PerformPersists(Host& from, const Outputs& out) {
   std::vector<ChangeId> ids;
   for (const Change& change : out.persist) {
     ++from.persisted[change.id];
@@ -173,6 +182,9 @@ void Cluster::PerformStorage(Host& from, Outputs& out) {
       node.OnPersisted(ids, now, outputs);
     });
   }
+}
+
+void Cluster::PerformLogReads(Host& from, const Outputs& out) {
   for (const auto& read : out.log_reads) {
     Later(from, kReadTime, [read, &from](Node& node, Instant now, Outputs& outputs) {
       std::vector<Change> changes;
@@ -192,6 +204,9 @@ void Cluster::PerformStorage(Host& from, Outputs& out) {
       node.OnLogRead(read.read, std::move(changes), std::move(not_at_hand), true, now, outputs);
     });
   }
+}
+
+void Cluster::PerformTransfers(Host& from, const Outputs& out) {
   const auto send_chunk = [this, &from](uint64_t serving, uint64_t number) {
     Later(from, kReadTime, [serving, number, &from](Node& node, Instant now, Outputs& outputs) {
       std::string bytes;

@@ -114,7 +114,11 @@ class Cluster {
   void StartNode(Host& host, int64_t boot_shift_ms);
   void Begin(Host& host);
   void Perform(Host& host, Outputs& out);
-  void PerformStorage(Host& host, Outputs& out);
+  void PerformStorage(Host& host, const Outputs& out);
+  void PerformPublish(Host& host, const Outputs& out);
+  void PerformPersists(Host& host, const Outputs& out);
+  void PerformLogReads(Host& host, const Outputs& out);
+  void PerformTransfers(Host& host, const Outputs& out);
   void Send(Host& from, Outputs::DatagramOut datagram);
   void Send(Host& from, Outputs::FrameOut frame);
   void ScheduleTick(Host& host);

@@ -31,7 +31,8 @@ void SimHost::Start(uint64_t seed) {
   auto store = storage::Store::Open(std::move(options));
   if (!store.ok()) return world_.Fail(*this, "cannot open: " + store.error().ToString());
   store_ = std::move(*store);
-  auto reader = storage::Reader::Open(settings_.path, {.page_cache_kib = 256, .snapshots = nullptr});
+  auto reader =
+      storage::Reader::Open(settings_.path, {.page_cache_kib = 256, .snapshots = nullptr});
   if (!reader.ok()) return world_.Fail(*this, "cannot read: " + reader.error().ToString());
   reader_ = std::move(*reader);
 
@@ -206,7 +207,8 @@ void SimHost::ReadLog(const Outputs::LogRead& read) {
 void SimHost::OpenTransfer(const Outputs::OpenTransfer& open) {
   Status status = store_->Checkpoint();
   if (!status.ok()) return world_.Fail(*this, "checkpoint: " + status.error().ToString());
-  auto reader = storage::Reader::Open(settings_.path, {.page_cache_kib = 256, .snapshots = nullptr});
+  auto reader =
+      storage::Reader::Open(settings_.path, {.page_cache_kib = 256, .snapshots = nullptr});
   if (!reader.ok()) return world_.Fail(*this, "cannot read: " + reader.error().ToString());
   status = (*reader)->BeginTransfer(schema_, open.receiver_applied);
   if (!status.ok()) {

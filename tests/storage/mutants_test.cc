@@ -69,8 +69,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"LivesNotLookedAt", {Mutant::kLivesNotLookedAt, kNode}, 1}),
     [](const auto& tested) { return std::string(tested.param.name); });
 
-/// A thousand histories are not enough for these. By hand, with --gtest_also_run_disabled_tests.
 INSTANTIATE_TEST_SUITE_P(
+    // A thousand histories are not enough for these. By hand, with --gtest_also_run_disabled_tests.
     DISABLED_Rare, MutantsTest,
     ::testing::Values(
         Case{"StaleTransfer", {Mutant::kStaleTransfer, kNode}, 1'000},

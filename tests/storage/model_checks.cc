@@ -1,0 +1,293 @@
+#include <algorithm>
+
+#include "storage/table_io.h"
+#include "tests/storage/model_world.h"
+
+// The oracle of the cluster model: what World remembers of each node, and what must hold.
+
+namespace patina::storage::model {
+namespace {
+
+/// The part of what a changeset says that is for columns of the schema.
+OracleState OnlyColumns(const OracleState& says, const Schema& schema) {
+  OracleState known;
+  for (const auto& [key, row] : says) {
+    const Table* table = schema.Find(key.first);
+    if (table == nullptr) continue;
+    OracleRow kept = row;
+    std::erase_if(kept.cells, [&](const auto& cell) {
+      return std::none_of(table->columns.begin(), table->columns.end(), [&](const Column& column) {
+        return cell.first ==
+               (column.life == 0 ? column.name : StrCat(column.name, "#", column.life));
+      });
+    });
+    if (kept.exists != OracleStamp() || !kept.cells.empty()) known[key] = std::move(kept);
+  }
+  return known;
+}
+
+/// Rows that are alive, and of the others what is not from before the line.
+OracleState WithoutOlderDead(const OracleState& state, crdt::HlcTime line) {
+  OracleState rest;
+  for (const auto& [key, row] : state) {
+    OracleRow kept = row;
+    if (!row.alive) {
+      if (kept.exists.time < line.bits) kept.exists = OracleStamp();
+      std::erase_if(kept.cells,
+                    [&](const auto& cell) { return cell.second.first.time < line.bits; });
+      if (kept.exists == OracleStamp() && kept.cells.empty()) continue;
+    }
+    rest[key] = std::move(kept);
+  }
+  return rest;
+}
+
+std::string Describe(const OracleStamp& stamp) {
+  return StrCat(stamp.time >> 16, "+", stamp.time & 0xffff, "/",
+                stamp.actor.ToString().substr(0, 4), "/", stamp.version);
+}
+
+std::string Describe(const OracleState& state) {
+  std::string text;
+  for (const auto& [key, row] : state) {
+    text += StrCat(text.empty() ? "" : "; ", key.first, DescribeKey(key.second),
+                   row.alive ? " alive " : " not alive ", Describe(row.exists));
+    for (const auto& [column, cell] : row.cells)
+      text += StrCat(" ", column, "=", cell.second.ToString(), "@", Describe(cell.first));
+  }
+  return text;
+}
+
+/// As Node::Visible.
+std::vector<std::string> VisibleOf(const OracleState& state, const Schema& schema) {
+  std::vector<std::string> all;
+  for (const Table& table : schema.tables) {
+    std::vector<std::string> columns;
+    for (const char* column : {"a", "b"}) {
+      if (const auto index = table.FindColumn(column)) {
+        const uint32_t life = table.columns[*index].life;
+        columns.push_back(life == 0 ? column : StrCat(column, "#", life));
+      }
+    }
+    for (const auto& [key, row] : state) {
+      if (key.first != table.name || !row.alive) continue;
+      std::vector<crdt::ValueView> keys;
+      EXPECT_TRUE(crdt::UnpackValues(key.second, 1, &keys));
+      std::string line = StrCat(table.name, ": ", keys[0].ToString());
+      for (const std::string& column : columns) {
+        const auto cell = row.cells.find(column);
+        line += cell == row.cells.end() ? " 0" : " " + cell->second.second.ToString();
+      }
+      all.push_back(std::move(line));
+    }
+  }
+  return all;
+}
+
+std::string Joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += (text.empty() ? "" : "; ") + line;
+  return text;
+}
+
+}  // namespace
+
+void World::NoteWrite(Node& node, const Committed& committed) {
+  const ChangeId id{committed.actor, committed.version};
+  Require(!record_.contains(id), "a version is used twice");
+  crdt::HlcTime seen = std::max(node.store->published(), node.store->horizon());
+  for (const auto& [known, record] : record_) {
+    if (node.store->applied().Contains(known)) seen = std::max(seen, record.time);
+  }
+  const crdt::HlcTime cluster = crdt::HlcTime::FromMs(node.ClusterMs());
+  Require(committed.time <= std::max(crdt::HlcTime{seen.bits + 1}, cluster),
+          "the clock is ahead without a cause: node ", node.name, " wrote at ",
+          committed.time.ToString(), ", it is ", cluster.ToString());
+  record_[id] = {committed.changeset, Says(committed.changeset), committed.time, node.name};
+  last_written_ = committed.changeset;
+  node.admitted.Add(id);
+  Say("    writes ", Describe({committed.time.bits, id.actor, id.version}), ": ",
+      storage::Describe(committed.changeset));
+}
+
+void World::NoteApplied(Node& node) {
+  if (node.store == nullptr || failed()) return;
+  const crdt::VersionSet& applied = node.store->applied();
+  node.received_when_down = node.store->received();
+  const auto each = [&](const std::vector<crdt::ActorRanges>& lacking, const auto& visit) {
+    for (const crdt::ActorRanges& actor : lacking) {
+      for (const crdt::VersionRange& range : actor.ranges) {
+        for (uint64_t version = range.first; version <= range.last; ++version) {
+          const auto found = record_.find({actor.actor, version});
+          if (found == record_.end()) return Require(false, "applied what nobody wrote");
+          visit(found->first, found->second);
+        }
+      }
+    }
+  };
+  const crdt::HlcTime due = crdt::HlcTime::FromMs(node.ClusterMs() + kMaxClockSkewMs + 1);
+  each(node.admitted.Lacking(applied), [&](const ChangeId& id, const Record& record) {
+    node.admitted.Add(id);
+    Require(record.time < due, "merged early: node ", node.name, " has ",
+            storage::Describe(record.bytes), " of ", record.time.ToString());
+  });
+  const Schema& schema = Schemas()[static_cast<size_t>(node.level)];
+  if (node.expected_level != node.level || !node.expected_of.IsSubsetOf(applied)) {
+    node.expected.clear();
+    node.expected_of = crdt::VersionSet();
+    node.expected_level = node.level;
+  }
+  each(node.expected_of.Lacking(applied), [&](const ChangeId& id, const Record& record) {
+    Say("    node ", node.name, " applies ", Describe({record.time.bits, id.actor, id.version}));
+    JoinInto(node.expected, OnlyColumns(record.says, schema));
+  });
+  node.expected_of = applied;
+}
+
+void World::NoteRefused(const Node& node, const MergeOutcome& outcome) {
+  ++count["refused"];
+  Say("    node ", node.name, " refuses: ", outcome.reason);
+  Require(excuse_, "refused, but nothing was lost or forgotten: node ", node.name, ", ",
+          outcome.reason);
+}
+
+void World::NoteSnapshot(const Node& node, const Node& peer,
+                         const std::vector<ChangeId>& set_aside) {
+  ++count["snapshots"];
+  count["set aside"] += set_aside.size();
+  set_aside_.insert(set_aside.begin(), set_aside.end());
+  Say("    node ", node.name, " becomes a copy of node ", peer.name, " and sets aside ",
+      set_aside.size());
+  Require(excuse_ || set_aside.empty(), "set aside, but nothing was lost or forgotten: node ",
+          node.name, " by a snapshot of node ", peer.name);
+}
+
+void World::NoteForgotten(const Node& node, size_t forgotten) {
+  excuse_ = true;
+  forgotten_by_[forgotten].insert(node.name);
+  ++count["members forgotten"];
+  Say("    node ", node.name, " forgets node ", forgotten);
+}
+
+crdt::HlcTime World::AppliedEverywhere() const {
+  crdt::HlcTime line{UINT64_MAX >> 1};
+  for (const auto& [id, record] : record_) {
+    const bool everywhere = std::all_of(nodes_.begin(), nodes_.end(), [&](const auto& node) {
+      return node->expected_of.Contains(id);
+    });
+    const bool deletes = std::any_of(record.says.begin(), record.says.end(), [](const auto& said) {
+      return said.second.exists != OracleStamp() && !said.second.alive;
+    });
+    if (deletes && !everywhere) line = std::min(line, record.time);
+  }
+  return line;
+}
+
+/// The tables are the join of what is applied.
+void World::Check(Node& node) {
+  if (!node.up || failed()) return;
+  const Schema& schema = Schemas()[static_cast<size_t>(node.level)];
+  const auto actual = node.Visible(), wanted = VisibleOf(node.expected, schema);
+  Require(actual == wanted, "the tables of node ", node.name,
+          " are not the join of what is applied: ", Joined(actual), " instead of ", Joined(wanted));
+  CheckRowsOfOneWriter(node);
+}
+
+/// The same with all stamps, but for what collection may drop.
+void World::CheckStamps(Node& node) {
+  const OracleState actual = WithoutOlderDead(node.State(), node.store->horizon());
+  const OracleState wanted = WithoutOlderDead(node.expected, node.store->horizon());
+  const std::string have = Describe(actual), want = Describe(wanted);
+  Require(have == want, "the state of node ", node.name,
+          " is not the join of what is applied: ", have, " instead of ", want);
+}
+
+void World::CheckRowsOfOneWriter(const Node& node) {
+  for (const auto& [key, row] : node.expected) {
+    if (key.first != "machines" || !row.alive || row.cells.empty()) continue;
+    OracleStamp newest;
+    for (const auto& [column, cell] : row.cells) newest = std::max(newest, cell.first);
+    const auto& known = record_[{newest.actor, newest.version}].says[key].cells;
+    for (const auto& [column, cell] : row.cells) {
+      Require(!known.contains(column) || cell.first == newest,
+              "a merge = \"row\" row mixes two writers: ", Describe(node.expected));
+    }
+  }
+}
+
+std::string World::Unhealed() {
+  Node& first = *nodes_[0];
+  for (const auto& node : nodes_) {
+    if (node->Visible() != first.Visible()) return StrCat("node ", node->name, " has other rows");
+    if (!(node->store->applied() == first.store->applied()))
+      return StrCat("node ", node->name, " has applied ", node->store->applied().ToString(),
+                    ", node 0 ", first.store->applied().ToString());
+    if (!node->store->Parked().empty())
+      return StrCat("node ", node->name, " has parked ", node->store->Parked()[0].reason);
+    if (node->store->Stats().tombstones > 0)
+      return StrCat("node ", node->name, " has ", node->store->Stats().tombstones, " tombstones");
+    if (node->store->Digests() != first.store->Digests())
+      return StrCat("node ", node->name, " has other digests");
+  }
+  return {};
+}
+
+void World::Heal() {
+  Say("all heals");
+  group_.assign(nodes_.size(), 0);
+  int level = 0;
+  for (const auto& node : nodes_) {
+    node->wall_error_ms = node->clock_error_ms = 0;
+    level = std::max(level, node->level);
+  }
+  int64_t latest = now_ms;
+  for (const auto& [id, record] : record_) latest = std::max(latest, record.time.ms());
+  AdvanceMs(latest - now_ms);
+  for (const auto& node : nodes_) {
+    if (node->up && node->level != level) node->UseSchema(level);
+    node->level = level;
+    if (!node->up) node->Start();
+  }
+  std::string unhealed;
+  for (int round = 0; round < 30 && !failed(); ++round) {
+    AdvanceMs(kHourMs / 2);
+    Round(1);
+    for (const auto& node : nodes_) Check(*node);
+    if (failed() || round < 3) continue;
+    unhealed = Unhealed();
+    if (unhealed.empty()) break;
+  }
+  Require(unhealed.empty(), "not healed: ", unhealed);
+  for (const auto& node : nodes_) {
+    if (failed()) return;
+    const auto digests = node->store->Digests();
+    node->Stop();
+    node->Start();
+    if (failed()) return;
+    Check(*node);
+    CheckStamps(*node);
+    Require(node->store->Digests() == digests, "the file of node ", node->name,
+            " is not what it had in memory");
+    CheckRecords(*node);
+  }
+}
+
+void World::CheckRecords(Node& node) {
+  for (const auto& [id, record] : record_) {
+    const bool applied = node.store->applied().Contains(id);
+    Require(applied || lost_commits_ || 2 * forgotten_by_[record.writer].size() >= nodes_.size(),
+            "set aside, but its writer was not forgotten by half of the nodes");
+    const bool gone = lost_.contains(id) || set_aside_.contains(id);
+    Require(gone || applied, "an acknowledged write is gone from node ", node.name, ": ",
+            storage::Describe(record.bytes));
+    for (const auto& [key, row] : record.says) {
+      const auto final_row = node.expected.find(key);
+      const bool alive = final_row != node.expected.end() && final_row->second.alive;
+      const bool says_deleted = row.exists != OracleStamp() && !row.alive;
+      Require(gone || !says_deleted || !alive || row.exists <= final_row->second.exists,
+              "a deleted row is back on node ", node.name);
+    }
+  }
+}
+
+}  // namespace patina::storage::model
