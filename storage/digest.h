@@ -26,6 +26,10 @@ class RowHasher {
 
   uint64_t Hash(uint64_t key_hash, const crdt::RowClock& clock, std::string_view packed_values,
                 const crdt::ActorTable& actors);
+  /// The numbers from this one on may be given to other actors.
+  void ForgetActors(crdt::ActorIndex from) {
+    if (actor_hashes_.size() > from) actor_hashes_.resize(from);
+  }
   /// The stamped ones of the given cells alone, whether the row is alive or not.
   uint64_t HashOfCells(uint64_t key_hash, const crdt::RowClock& clock,
                        std::string_view packed_values, const crdt::ColumnMask& columns,

@@ -294,6 +294,11 @@ Status Store::Impl::CommitBatch(MergeBatch* batch, std::span<const SharedBytes> 
   return OkStatus();
 }
 
+void Store::Impl::ForgetActors(crdt::ActorIndex from) {
+  actors.Truncate(from);
+  for (RowHasher& hasher : hashers) hasher.ForgetActors(from);
+}
+
 Status Store::Impl::MergeOnce(std::span<const SharedBytes> changesets, bool settling,
                               std::vector<MergeOutcome>* outcomes, CommitEffects* effects) {
   outcomes->assign(changesets.size(), MergeOutcome());
@@ -302,7 +307,7 @@ Status Store::Impl::MergeOnce(std::span<const SharedBytes> changesets, bool sett
   const crdt::ActorIndex known_actors = actors.size();
   Triage(changesets, settling, &merge_batch, outcomes, &headers);
   Status status = CommitBatch(&merge_batch, changesets, settling, outcomes, headers, effects);
-  if (!status.ok()) actors.Truncate(known_actors);
+  if (!status.ok()) ForgetActors(known_actors);
   return status;
 }
 

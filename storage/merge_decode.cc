@@ -145,7 +145,7 @@ Status Store::Impl::Decode(std::string_view bytes, uint32_t position, MergeBatch
   const size_t ops = batch->ops.size(), values = batch->values.size();
   const crdt::ActorIndex known_actors = actors.size();
   auto undo = [&] {
-    actors.Truncate(known_actors);  // who was only named in vain must not fill the table of actors
+    ForgetActors(known_actors);  // who was only named in vain must not fill the table of actors
     batch->ops.resize(ops);
     batch->columns.resize(values);
     batch->values.resize(values);

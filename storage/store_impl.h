@@ -223,6 +223,8 @@ class Store::Impl {
   // shared
   Status AppendLog(const crdt::Stamp& stamp, LogKind kind, std::string_view bytes,
                    std::string_view effect);
+  /// Takes back the numbers that a commit which failed gave to actors.
+  void ForgetActors(crdt::ActorIndex from);
   /// Rows for actors that are numbered in memory only: in every transaction that uses a number.
   Status SaveActors();
   Status Commit(std::string_view what);

@@ -291,7 +291,7 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
     NoteFailure(status.error());
     RollBack();
     cache.Clear();
-    actors.Truncate(known_actors);
+    ForgetActors(known_actors);
     for (size_t i = 0; i < tables.size(); ++i) {
       tables[i]->digest = digests_before[i];
       tables[i]->tombstones = tombstones_before[i];

@@ -226,8 +226,12 @@ std::string World::Unhealed() {
       return StrCat("node ", node->name, " has parked ", node->store->Parked()[0].reason);
     if (node->store->Stats().tombstones > 0)
       return StrCat("node ", node->name, " has ", node->store->Stats().tombstones, " tombstones");
-    if (node->store->Digests() != first.store->Digests())
-      return StrCat("node ", node->name, " has other digests");
+    const auto digests = node->store->Digests(), first_digests = first.store->Digests();
+    for (size_t i = 0; i < digests.size(); ++i) {
+      if (digests[i] == first_digests[i]) continue;
+      return StrCat("node ", node->name, " has another digest of ", digests[i].table, " with ",
+                    digests[i].rows, " rows, node 0 with ", first_digests[i].rows);
+    }
   }
   return {};
 }
