@@ -89,6 +89,8 @@ class Replacement {
 
   void Remove() {
     for (const char* suffix : kSuffixes) ::unlink((path_ + suffix).c_str());
+    // The database's own stays: it tells of commits that the new file does not have.
+    ::unlink((path_ + "-acked").c_str());
   }
 
   const std::string database_, path_;

@@ -200,6 +200,7 @@ TEST_F(BackupProcessTest, AForeignOrDamagedBackupIsRefusedAndNothingChanges) {
   const RunResult taken =
       RunPatina({"restore", File("foreign.db"), "--config", Config(fleet_[1]), "--new-cluster"});
   EXPECT_EQ(taken.exit_code, 0) << taken.error;
+  EXPECT_FALSE(fs::exists(fleet_[1].data() / "patina.db.new-acked"));
   fleet_[1].Start();
   EXPECT_TRUE(
       Eventually([this] { return fleet_[1].QueryCell("SELECT count(*) FROM apps") == "1"; }));
