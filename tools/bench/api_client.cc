@@ -194,10 +194,12 @@ class StreamLoop final : public Loop {
         }
         break;
       case Step::kFinish:
-        if (!status_.ok()) Answer(FromGrpc(status_));
+        if (!ended_ && !status_.ok()) Answer(FromGrpc(status_));
         return false;
     }
-    if (!ok || !Next()) return Finish();
+    if (!ok) return Finish();
+    ended_ = !Next();
+    if (ended_) return Finish();
     step_ = Step::kWrite;
     sent_ = clock_.Now();
     stream_->Write(request_, this);
@@ -220,6 +222,7 @@ class StreamLoop final : public Loop {
       stream_;
   v1::ExecuteStreamResponse response_;
   Step step_ = Step::kOpen;
+  bool ended_ = false;  // by this side: that the call is cancelled then is no failure
 };
 
 }  // namespace
