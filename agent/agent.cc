@@ -170,15 +170,16 @@ class Agent::Impl {
     context.net = net_.get();
     context.verifier = verifier_.get();
     context.backups = backups_.get();
+    if (config_.page_check_interval > Duration::zero()) {
+      page_checker_ = std::make_unique<PageChecker>(
+          path, config_.page_check_interval, [this](const Error& error) { LeaveService(error); });
+      context.page_checker = page_checker_.get();
+    }
     net_->Start(writer_.get(), net_readers_.get());
     if (actor_ != ActorId()) net_->OnActor(actor_);
     ASSIGN_OR_RETURN(api_, ApiServer::Start(context));
     live_api_.store(api_.get(), std::memory_order_release);
     if (out_of_service_) api_->LeaveService(DataLoss("the database's file is damaged"));
-    if (config_.page_check_interval > Duration::zero()) {
-      page_checker_ = std::make_unique<PageChecker>(
-          path, config_.page_check_interval, [this](const Error& error) { LeaveService(error); });
-    }
     return OkStatus();
   }
 

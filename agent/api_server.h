@@ -8,6 +8,7 @@
 #include "agent/backups.h"
 #include "agent/config.h"
 #include "agent/net.h"
+#include "agent/page_checker.h"
 #include "agent/reader_pool.h"
 #include "agent/subscriptions.h"
 #include "agent/verify.h"
@@ -30,6 +31,7 @@ struct ApiContext {
   Net* net = nullptr;
   Verifier* verifier = nullptr;
   Backups* backups = nullptr;
+  const PageChecker* page_checker = nullptr;  // null: limits.page_check_interval_ms is 0
 };
 
 /// gRPC: State, Cluster, Admin, reflection and health, on every address of api.listen. Services

@@ -133,6 +133,7 @@ void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::Statu
   Count(status, "subscribe.queue_commits", engine.queue_commits,
         config.subscribe_queue_commits_max);
   Count(status, "subscribe.resets", engine.resets);
+  Count(status, "subscribe.overflows", context.subscriptions->overflows());
   Count(status, "subscribe.reruns", engine.reruns);
   Count(status, "subscribe.incremental_matches", engine.incremental_matches);
 }
@@ -235,6 +236,9 @@ void FillFromThreads(const ApiContext& context, const ApiStreams& streams,
   status->set_memory_bytes(ResidentBytes());
   CountQueues(context, streams, status);
   CountBackups(context.backups->stats(), status);
+  if (context.page_checker != nullptr) {
+    Count(status, "pages.rounds", context.page_checker->rounds());
+  }
   const Net::Stats net = context.net->stats();
   status->set_versions_lacking(net.versions_lacking);
   status->set_clock_correction_ms(net.clock_correction_ms);

@@ -270,6 +270,7 @@ class SubscribeCall final
   /// subscribe again, and what is left of the batch belongs to a snapshot that will never be whole.
   void AfterReset() {
     if (!queue_.MustResubscribe() || resubscribing_) return;
+    subscriptions_.CountOverflow();
     batch_ = nullptr;
     resubscribe_wanted_ = !id_;
     if (!id_) return;

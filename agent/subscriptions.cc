@@ -131,6 +131,9 @@ class Subscriptions::Impl {
     return stats;
   }
 
+  void CountOverflow() { overflows_.fetch_add(1, std::memory_order_relaxed); }
+  uint64_t overflows() const { return overflows_.load(std::memory_order_relaxed); }
+
  private:
   using Tasks = std::deque<std::function<void(subscribe::Engine&)>>;
 
@@ -211,6 +214,7 @@ class Subscriptions::Impl {
   bool stopping_ = false;
   bool sleeping_ = false;
   subscribe::EngineStats stats_;
+  std::atomic<uint64_t> overflows_{0};
   std::condition_variable wake_;
 };
 
@@ -251,6 +255,10 @@ void Subscriptions::Unsubscribe(subscribe::SubscriberId id, std::function<void()
   if (!posted) (*shared)();
 }
 
+void Subscriptions::CountOverflow() { impl_->CountOverflow(); }
+
 subscribe::EngineStats Subscriptions::stats() const { return impl_->stats(); }
+
+uint64_t Subscriptions::overflows() const { return impl_->overflows(); }
 
 }  // namespace patina::agent

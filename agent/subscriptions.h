@@ -30,8 +30,11 @@ class Subscriptions {
   void Subscribe(subscribe::SubscribeRequest request, subscribe::Subscriber* subscriber,
                  std::function<void(Result<subscribe::SubscriberId>)> done);
   void Unsubscribe(subscribe::SubscriberId id, std::function<void()> done);
+  /// A subscriber's queue was full: it subscribes anew.
+  void CountOverflow();
 
   subscribe::EngineStats stats() const;
+  uint64_t overflows() const;
 
  private:
   class Impl;

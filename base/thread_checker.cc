@@ -13,6 +13,4 @@ bool ThreadChecker::IsCurrent() const {
   return owner_.compare_exchange_strong(none, self, std::memory_order_relaxed);
 }
 
-void ThreadChecker::Detach() { owner_.store(std::thread::id(), std::memory_order_relaxed); }
-
 }  // namespace patina

@@ -9,11 +9,10 @@ namespace patina {
 void NameThread(const char* name);
 
 /// A class that belongs to one thread holds one of these and says CHECK(thread_.IsCurrent()).
-/// It belongs to the first thread that asks; Detach() gives it to the next.
+/// It belongs to the first thread that asks.
 class ThreadChecker {
  public:
   bool IsCurrent() const;
-  void Detach();
 
  private:
   mutable std::atomic<std::thread::id> owner_{};

@@ -62,12 +62,6 @@ size_t RowClock::CellCount() const {
          static_cast<size_t>(std::count(index_.begin(), index_.end(), static_cast<char>(kNone)));
 }
 
-HlcTime RowClock::LatestTime() const {
-  HlcTime latest = existence_.time;
-  for (const Stamp& stamp : others_) latest = std::max(latest, stamp.time);
-  return latest;
-}
-
 HlcTime RowClock::EarliestTime() const {
   // No cell is earlier than the existence.
   if (!existence_.IsNever() || others_.empty()) return existence_.time;

@@ -83,8 +83,6 @@ class RowClock {
   size_t CellCount() const;
   /// One past the highest column number that has a stamp.
   size_t ColumnLimit() const { return index_.size(); }
-  /// The latest of all stamps' times; 0 if none.
-  HlcTime LatestTime() const;
   /// The earliest of all stamps' times; 0 if none.
   HlcTime EarliestTime() const;
   /// Knows nothing: as if never heard of.

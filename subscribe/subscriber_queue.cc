@@ -37,7 +37,6 @@ void SubscriberQueue::OnEvents(EventBatch events) {
       entries_.clear();
       bytes_ = 0;
       overflowed_ = true;
-      ++overflows_;
       entries_.push_back({TooSlow(), 0});
     } else {
       bytes_ += bytes;
@@ -78,11 +77,6 @@ void SubscriberQueue::Close() {
 size_t SubscriberQueue::bytes() const {
   const std::lock_guard lock(mutex_);
   return bytes_;
-}
-
-uint64_t SubscriberQueue::overflows() const {
-  const std::lock_guard lock(mutex_);
-  return overflows_;
 }
 
 }  // namespace patina::subscribe

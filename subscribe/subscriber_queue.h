@@ -35,8 +35,6 @@ class SubscriberQueue final : public Subscriber {
   void Close();
 
   size_t bytes() const;
-  /// How often it overflowed.
-  uint64_t overflows() const;
 
  private:
   struct Entry {
@@ -48,7 +46,6 @@ class SubscriberQueue final : public Subscriber {
   mutable std::mutex mutex_;
   std::deque<Entry> entries_;
   size_t bytes_ = 0;
-  uint64_t overflows_ = 0;
   bool overflowed_ = false;
   bool closed_ = false;
 };

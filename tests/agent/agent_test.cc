@@ -6,6 +6,7 @@
 #include "patina/v1/admin.grpc.pb.h"
 #include "patina/v1/state.grpc.pb.h"
 #include "tests/agent/agent_test_util.h"
+#include "tests/agent/client_util.h"
 #include "tests/support/files.h"
 
 namespace patina::agent {
@@ -89,18 +90,6 @@ class AgentTest : public ::testing::Test {
     grpc::ClientContext context_;
     std::unique_ptr<grpc::ClientReader<v1::QueryResponse>> reader_;
   };
-  static int64_t CounterOf(const Agent& agent, std::string_view name) {
-    auto admin = v1::Admin::NewStub(
-        grpc::CreateChannel(agent.api_addresses().at(0), grpc::InsecureChannelCredentials()));
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
-    v1::StatusResponse response;
-    EXPECT_TRUE(admin->Status(&context, v1::StatusRequest(), &response).ok());
-    for (const auto& counter : response.counters()) {
-      if (counter.name() == name) return static_cast<int64_t>(counter.value());
-    }
-    return -1;
-  }
   static v1::VerifyResponse Verify(const Agent& agent) {
     auto admin = v1::Admin::NewStub(
         grpc::CreateChannel(agent.api_addresses().at(0), grpc::InsecureChannelCredentials()));
@@ -203,7 +192,7 @@ TEST_F(AgentTest, AQueryThatKeepsTheWriteAheadLogTooLargeIsEndedAndSaysWhy) {
   EXPECT_EQ(ended.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_NE(ended.error_message().find("limits.wal_bytes_max = 4194304"), std::string::npos)
       << ended.error_message();
-  EXPECT_LE(CounterOf(*agent, "store.wal_bytes"), 4 << 20);
+  EXPECT_LE(CounterOf(*agent, "store.wal_bytes").value(), 4u << 20);
   EXPECT_TRUE(Execute(*state, "DELETE FROM machines").ok());
 }
 

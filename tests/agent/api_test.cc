@@ -10,6 +10,7 @@
 #include "patina/v1/cluster.grpc.pb.h"
 #include "patina/v1/state.grpc.pb.h"
 #include "tests/agent/agent_test_util.h"
+#include "tests/agent/client_util.h"
 
 // One agent and its clients over real sockets: what the calls promise that last or that go wrong.
 
@@ -23,12 +24,13 @@ using ::testing::IsEmpty;
 
 class ApiTest : public ::testing::Test {
  protected:
-  /// At its TCP port, or at its Unix socket; statements and messages are smaller than usual.
+  /// At its TCP port, or at its Unix socket; its limits are smaller than usual.
   void StartAgent(bool unix_socket = false) {
     Config config = TestConfig("a", folder_.path());
     config.schema.paths = {folder_.Write("schema.sql", kTestSchema)};
     config.store.statement_bytes_max = 1'000;
     config.api_message_bytes_max = 256u << 10;
+    config.subscribe.subscriber_queue_bytes_max = 30'000;
     if (unix_socket) config.api.listen = {"unix:" + folder_.File("api.sock")};
     auto agent = Agent::Start(config);
     ASSERT_TRUE(agent.ok()) << agent.error().message;
@@ -38,10 +40,6 @@ class ApiTest : public ::testing::Test {
     channel_ = grpc::CreateCustomChannel(agent_->api_addresses().at(0),
                                          grpc::InsecureChannelCredentials(), arguments);
     state_ = v1::State::NewStub(channel_);
-  }
-
-  static void SetDeadline(grpc::ClientContext& context) {
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   }
 
   static v1::ExecuteRequest RequestOf(const std::vector<std::string>& statements) {
@@ -64,19 +62,6 @@ class ApiTest : public ::testing::Test {
     const grpc::Status status = Execute(RequestOf({sql}), &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return response.change_number();
-  }
-
-  /// As the agent counts them.
-  std::optional<uint64_t> OpenStreams() {
-    grpc::ClientContext context;
-    SetDeadline(context);
-    v1::StatusResponse response;
-    const auto admin = v1::Admin::NewStub(channel_);
-    if (!admin->Status(&context, v1::StatusRequest(), &response).ok()) return std::nullopt;
-    for (const v1::Counter& counter : response.counters()) {
-      if (counter.name() == "api.streams") return counter.value();
-    }
-    return std::nullopt;
   }
 
   /// A call of a service whose generated code is not at hand: bytes there and back.
@@ -284,7 +269,7 @@ TEST_F(ApiTest, AClientThatGoesAwayMidwayLeavesTheAgentServing) {
     EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
   }
   EXPECT_GT(MustExecute(Insert("still here")), 0u);
-  EXPECT_TRUE(Eventually([&] { return OpenStreams() == 0; }));
+  EXPECT_TRUE(Eventually([&] { return CounterOf(*agent_, "api.streams") == 0; }));
 }
 
 TEST_F(ApiTest, AStopOfTheAgentEndsAnExecuteStream) {
@@ -348,6 +333,15 @@ class IdsSubscription {
     }
     return ids;
   }
+  /// Reads until a reset has come; its reason, empty when the stream ended first.
+  std::string TakeReset() {
+    while (Read()) {
+      for (const v1::SubscribeEvent& event : response_.events()) {
+        if (event.has_reset()) return event.reset().reason();
+      }
+    }
+    return {};
+  }
 
  private:
   bool Read() {
@@ -376,6 +370,18 @@ TEST_F(ApiTest, ASubscriptionResumedFromAChangeNumberGetsOnlyWhatCameAfterWithou
   EXPECT_EQ(resumed.TakeInsertsUpTo(last), NamesFromTo(40, 60));
   for (const std::string& name : NamesFromTo(60, 80)) last = MustExecute(Insert(name));
   EXPECT_EQ(resumed.TakeInsertsUpTo(last), NamesFromTo(60, 80));
+}
+
+TEST_F(ApiTest, ASubscriberThatReadsTooSlowlyIsResetCountedAndGetsAnotherSnapshot) {
+  StartAgent();
+  IdsSubscription slow(*state_, std::nullopt);
+  MustExecute(Insert("first"));
+  slow.TakeSnapshot();
+  uint64_t last = 0;
+  for (const std::string& name : NamesFromTo(0, 600)) last = MustExecute(Insert(name));
+  EXPECT_THAT(slow.TakeReset(), HasSubstr("too slow"));
+  EXPECT_GE(slow.TakeSnapshot(), last);
+  EXPECT_EQ(CounterOf(*agent_, "subscribe.overflows"), 1u);
 }
 
 TEST_F(ApiTest, AStatementAboveTheLimitIsRefusedByNameAndTheNextWriteWorks) {

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "tests/storage/model_world.h"
+#include "tests/support/environment.h"
 
 // The executable specification, over the real store and the real frontier: four nodes, seeded
 // histories of writes, lost and doubled messages, pulls, transfers, snapshots, crashes, power cuts,
@@ -18,11 +19,6 @@ namespace {
 
 constexpr uint64_t kSeeds = 10'000, kParts = 100;
 
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 /// A hundredth of the seeds each, so that several processes may share them (GTEST_TOTAL_SHARDS).
 class ClusterModelTest : public ::testing::TestWithParam<uint64_t> {
  protected:
@@ -30,10 +26,9 @@ class ClusterModelTest : public ::testing::TestWithParam<uint64_t> {
 };
 
 TEST_P(ClusterModelTest, NothingIsLostNothingComesBackAndAllNodesAgree) {
-  const uint64_t first = FromEnvironment("PATINA_MODEL_FIRST", 1),
-                 seeds = FromEnvironment("PATINA_MODEL_SEEDS", kSeeds);
+  const test::SeedRange seeds("PATINA_MODEL", kSeeds);
   std::map<std::string, uint64_t> count;
-  for (uint64_t seed = first + GetParam(); seed < first + seeds; seed += kParts) {
+  for (uint64_t seed = seeds.first + GetParam(); seed < seeds.end; seed += kParts) {
     const History history = HistoryOf(seed);
     const Outcome outcome = RunHistory(history);
     for (const auto& [what, times] : outcome.count) count[what] += times;

@@ -1,7 +1,6 @@
 #include <sqlite3.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <iterator>
 #include <set>
 
@@ -281,19 +280,8 @@ class FaultyWorld {
   std::string trace_;
 };
 
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST(FaultTest, AnyFaultAtAnyMomentLosesNothingAcknowledgedAndLeavesASoundFile) {
-  const uint64_t first = FromEnvironment("PATINA_FAULT_FIRST", 1),
-                 count = FromEnvironment("PATINA_FAULT_SEEDS", 40);
-  for (uint64_t seed = first; seed < first + count; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    FaultyWorld(seed).Run(60);
-    if (HasFailure()) break;
-  }
+  ForEachSeed("PATINA_FAULT", 40, [](uint64_t seed) { FaultyWorld(seed).Run(60); });
 }
 
 TEST(FaultTest, ARollbackToASavepointInALargeTransactionLosesNoCommitAtACrash) {

@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
 #include <functional>
 #include <set>
 
 #include "base/log.h"
 #include "tests/storage/fault_vfs.h"
 #include "tests/storage/test_util.h"
+#include "tests/support/environment.h"
 
 // A process that writes, merges and checkpoints as fast as it can is killed at random points, again
 // and again on one file: what it had acknowledged is there, and the file is sound.
@@ -124,8 +124,7 @@ class KilledProcess {
 };
 
 TEST(KillTest, WhatWasAcknowledgedSurvivesAKillAtAnyPoint) {
-  const char* const wanted = std::getenv("PATINA_KILLS");
-  const int kills = wanted == nullptr ? 10 : std::atoi(wanted);
+  const uint64_t kills = test::FromEnvironment("PATINA_KILLS", 10);
   const auto level = GetLogLevel();
   SetLogLevel(LogLevel::kError);
   Rng rng(1);
@@ -135,7 +134,7 @@ TEST(KillTest, WhatWasAcknowledgedSurvivesAKillAtAnyPoint) {
   node.options.limits.row_cache_bytes = 20'000;
   std::set<ChangeId> acknowledged;
   std::map<ChangeId, SharedBytes> record;
-  for (int round = 0; round < kills && !HasFailure(); ++round) {
+  for (uint64_t round = 0; round < kills && !HasFailure(); ++round) {
     SCOPED_TRACE(StrCat("kill ", round));
     if (rng.Chance(0.5)) disk.PullPlug();  // else the log is copied to the file
     node.Crash();

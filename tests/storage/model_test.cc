@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 #include <set>
 
 #include "base/log.h"
@@ -401,19 +400,8 @@ class World {
   std::string trace_;
 };
 
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST(ModelTest, AnyHistoryGivesTheJoinOfWhatIsAppliedOnEveryNode) {
-  const uint64_t first = FromEnvironment("PATINA_MODEL_FIRST", 1),
-                 count = FromEnvironment("PATINA_MODEL_SEEDS", 120);
-  for (uint64_t seed = first; seed < first + count; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    World(seed).Run(50);
-    if (HasFailure()) break;
-  }
+  ForEachSeed("PATINA_MODEL", 120, [](uint64_t seed) { World(seed).Run(50); });
 }
 
 }  // namespace

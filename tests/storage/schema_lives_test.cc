@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 
 #include "base/log.h"
 #include "storage/log.h"
@@ -209,19 +208,8 @@ class LivesWorld {
   std::string trace_;
 };
 
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST(SchemaLivesTest, DroppedAndDeclaredAgainAnyHistoryGivesTheJoinOnEveryNode) {
-  const uint64_t first = FromEnvironment("PATINA_MODEL_FIRST", 1),
-                 count = FromEnvironment("PATINA_MODEL_SEEDS", 60);
-  for (uint64_t seed = first; seed < first + count; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    LivesWorld(seed).Run(60);
-    if (HasFailure()) break;
-  }
+  ForEachSeed("PATINA_MODEL", 60, [](uint64_t seed) { LivesWorld(seed).Run(60); });
 }
 
 // ---- One claim each -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "storage/db.h"
+#include "tests/support/environment.h"
 
 namespace patina::storage {
 
@@ -272,6 +273,15 @@ std::string DescribeEffects(const CommitEffects& effects, const Schema& schema) 
   std::string text;
   for (const std::string& one : all) text += (text.empty() ? "" : "; ") + one;
   return text;
+}
+
+void ForEachSeed(const std::string& prefix, uint64_t seeds_otherwise,
+                 const std::function<void(uint64_t)>& run) {
+  const test::SeedRange seeds(prefix, seeds_otherwise);
+  for (uint64_t seed = seeds.first; seed < seeds.end && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    run(seed);
+  }
 }
 
 // ---- The oracle ---------------------------------------------------------------------------------

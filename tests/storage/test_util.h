@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -111,6 +112,10 @@ std::string Describe(const SharedBytes& changeset);
 std::string DescribeKey(std::string_view packed);
 /// "before -> after; …" with rows as for people.
 std::string DescribeEffects(const CommitEffects& effects, const Schema& schema);
+
+/// Until one fails. PREFIX_FIRST and PREFIX_SEEDS in the environment choose others (SeedRange).
+void ForEachSeed(const std::string& prefix, uint64_t seeds_otherwise,
+                 const std::function<void(uint64_t seed)>& run);
 
 // ---- The oracle: model.py's Stamp, Row and join -------------------------------------------------
 

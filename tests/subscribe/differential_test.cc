@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "tests/subscribe/test_support.h"
+#include "tests/support/environment.h"
 
 // Random schemas, rows, queries and histories: folding a subscriber's events gives, after every
 // commit, what the query answers when it is run anew.
@@ -391,11 +392,9 @@ uint64_t Differential::refused = 0;
 
 TEST(DifferentialTest, FoldedEventsAreWhatTheQueryAnswersAnew) {
   SetLogLevel(LogLevel::kOff);
-  const char* first = std::getenv("PATINA_SEED");
-  const uint64_t start = first == nullptr ? 1 : std::stoull(first);
-  const uint64_t count = first == nullptr ? 200 : 1;
-  for (uint64_t seed = start; seed < start + count && !HasFailure(); ++seed) {
-    SCOPED_TRACE(StrCat("PATINA_SEED=", seed));
+  const test::SeedRange seeds("PATINA_MODEL", 200);
+  for (uint64_t seed = seeds.first; seed < seeds.end && !HasFailure(); ++seed) {
+    SCOPED_TRACE(StrCat("seed ", seed));
     Differential(seed).Run();
   }
   EXPECT_GT(Differential::incremental_matches, 0u);

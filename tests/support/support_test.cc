@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "tests/support/environment.h"
 #include "tests/support/eventually.h"
 #include "tests/support/files.h"
 #include "tests/support/process.h"
@@ -54,6 +55,21 @@ TEST(FilesTest, WritingReplacesAndNoFileReadsAsEmpty) {
   WriteFile(folder.File("file"), std::string("long\0text", 9));
   WriteFile(folder.File("file"), std::string("a\0", 2));
   EXPECT_EQ(ReadFile(folder.File("file")), std::string("a\0", 2));
+}
+
+TEST(EnvironmentTest, AVariableThatIsNoNumberFromOneEndsTheTest) {
+  EXPECT_EQ(FromEnvironment("PATINA_TEST_SEEDS", 7), 7u);
+  ASSERT_EQ(::setenv("PATINA_TEST_FIRST", "12", 1), 0);
+  EXPECT_EQ(FromEnvironment("PATINA_TEST_FIRST", 7), 12u);
+  const SeedRange seeds("PATINA_TEST", 3);
+  EXPECT_EQ(seeds.first, 12u);
+  EXPECT_EQ(seeds.end, 15u);
+  for (const char* text : {"", "0", "-1", "ten", "1e3", "99999999999999999999"}) {
+    ASSERT_EQ(::setenv("PATINA_TEST_SEEDS", text, 1), 0);
+    EXPECT_DEATH(FromEnvironment("PATINA_TEST_SEEDS", 7), "PATINA_TEST_SEEDS must be") << text;
+  }
+  ASSERT_EQ(::unsetenv("PATINA_TEST_FIRST"), 0);
+  ASSERT_EQ(::unsetenv("PATINA_TEST_SEEDS"), 0);
 }
 
 TEST(ProcessTest, TheGivenEnvironmentCountsBeforeTheInheritedOne) {
