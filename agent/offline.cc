@@ -179,17 +179,24 @@ Result<ReseedOutcome> Reseed(const Config& config) {
   ASSIGN_OR_RETURN(auto store,
                    storage::Store::Open(OptionsOf(config, schema, replacement.path(), &clock)));
   ReseedOutcome outcome;
-  const auto take = [&](const std::vector<storage::SharedBytes>& batch) -> Status {
-    storage::CommitEffects effects;
+  const auto count = [&](const storage::MergeOutcome& one) {
+    if (one.state == storage::MergeState::kApplied) ++outcome.applied;
+    if (one.state == storage::MergeState::kParked) ++outcome.parked;
+    if (one.state != storage::MergeState::kRejected) return;
+    ++outcome.rejected;
+    LogWarning("reseed", "a salvaged change was rejected: ", one.reason);
+  };
+  storage::SalvageTaker take;
+  storage::CommitEffects effects;
+  take.changes = [&](const std::vector<storage::SharedBytes>& batch) -> Status {
     ASSIGN_OR_RETURN(const auto merged, store->Merge(batch, &effects));
-    for (const storage::MergeOutcome& one : merged) {
-      if (one.state == storage::MergeState::kApplied) ++outcome.applied;
-      if (one.state == storage::MergeState::kParked) ++outcome.parked;
-      if (one.state != storage::MergeState::kRejected) continue;
-      ++outcome.rejected;
-      LogWarning("reseed", "a salvaged change was rejected: ", one.reason);
-    }
+    for (const storage::MergeOutcome& one : merged) count(one);
     return store->CheckpointIfDue();
+  };
+  take.large = [&](const std::string& manifest, const auto& read) -> Status {
+    ASSIGN_OR_RETURN(const auto merged, storage::MergeSalvaged(*store, manifest, read, &effects));
+    count(merged);
+    return OkStatus();
   };
   ASSIGN_OR_RETURN(outcome.salvage, storage::SalvageOwnChanges(old, config.node.name, take));
   RETURN_IF_ERROR(store->Close());

@@ -55,7 +55,7 @@ Status AppendRow(const storage::LogEntry& entry, const crdt::TableChange& table,
 
 Status AppendWatchEvents(const storage::LogEntry& entry, std::string_view table,
                          v1::WatchResponse* response) {
-  if (entry.transfer) {
+  if (entry.rows_unknown) {
     v1::WatchEvent* event = response->add_events();
     event->set_kind(v1::WatchEvent::KIND_RESET);
     FillCommon(entry, event);

@@ -10,16 +10,12 @@
 namespace patina::crdt {
 namespace {
 
-constexpr uint8_t kFormat = 1;
 constexpr uint8_t kSaysMask = 3;
 constexpr uint8_t kFlagAll = 4;
 
-void WriteHeader(const ChangesetHeader& header, ByteWriter& out) {
-  out.U8(kFormat);
-  out.Raw(header.id.actor.AsBytes());
-  out.Varint(header.id.version);
-  out.U64(header.time.bits);
-  out.Varint(header.scope);
+Error MalformedChangeset(ByteReader& in, std::string_view what) {
+  in.Fail();
+  return InvalidArgument(std::string("malformed changeset: ").append(what));
 }
 
 bool HasDuplicateNames(const std::vector<ColumnName>& columns) {
@@ -40,6 +36,38 @@ bool HasDuplicateNames(const std::vector<ColumnName>& columns) {
 }
 
 }  // namespace
+
+void WriteChangesetHeader(uint8_t format, const ChangesetHeader& header, ByteWriter& out) {
+  out.U8(format);
+  out.Raw(header.id.actor.AsBytes());
+  out.Varint(header.id.version);
+  out.U64(header.time.bits);
+  out.Varint(header.scope);
+}
+
+Result<ChangesetHeader> ReadChangesetHeader(ByteReader& in) {
+  ChangesetHeader header;
+  const uint8_t format = in.U8();
+  if (in.ok() && format != kChangesetFormat && format != kManifestFormat) {
+    in.Fail();
+    return Error{Errc::kUnimplemented, "changeset format " + std::to_string(format) +
+                                           " is not known here: upgrade this node"};
+  }
+  const std::string_view actor = in.Raw(header.id.actor.bytes.size());
+  if (in.ok()) std::memcpy(header.id.actor.bytes.data(), actor.data(), actor.size());
+  header.id.version = in.Varint();
+  header.time.bits = in.U64();
+  const uint64_t scope = in.Varint();
+  if (!in.ok()) return MalformedChangeset(in, "header");
+  // Actor 0 means no actor in every stamp, and a version set could not hold these versions.
+  if (header.id.actor == ActorId{}) return MalformedChangeset(in, "actor is zero");
+  if (header.id.version == 0 || header.id.version > kMaxVersion) {
+    return MalformedChangeset(in, "version");
+  }
+  if (scope > UINT32_MAX) return MalformedChangeset(in, "scope");
+  header.scope = static_cast<uint32_t>(scope);
+  return header;
+}
 
 ChangesetBuilder::ChangesetBuilder(const ChangesetHeader& header) : header_(header) {
   CHECK(header.id.version >= 1 && header.id.version <= kMaxVersion);
@@ -99,17 +127,14 @@ std::string ChangesetBuilder::Finish() && {
   std::string bytes;
   bytes.reserve(body_.size() + 64);
   ByteWriter out(&bytes);
-  WriteHeader(header_, out);
+  WriteChangesetHeader(kChangesetFormat, header_, out);
   out.Varint(rows_);
   out.Varint(tables_);
   out.Raw(body_);
   return bytes;
 }
 
-Error ChangesetReader::Malformed(std::string_view what) {
-  in_.Fail();
-  return InvalidArgument(std::string("malformed changeset: ").append(what));
-}
+Error ChangesetReader::Malformed(std::string_view what) { return MalformedChangeset(in_, what); }
 
 Error ChangesetReader::TooLarge(std::string_view what, uint64_t count, uint64_t limit) {
   in_.Fail();
@@ -126,23 +151,11 @@ Status ChangesetReader::CheckCount(std::string_view what, uint64_t count, uint64
 }
 
 Status ChangesetReader::ReadHeader() {
-  const uint8_t format = in_.U8();
-  if (in_.ok() && format != kFormat) {
+  if (!in_.AtEnd() && static_cast<uint8_t>(in_.rest()[0]) == kManifestFormat) {
     in_.Fail();
-    return Error{Errc::kUnimplemented, "changeset format " + std::to_string(format) +
-                                           " is not known here: upgrade this node"};
+    return Error{Errc::kUnimplemented, "a large transaction's manifest holds no rows"};
   }
-  const std::string_view actor = in_.Raw(header_.id.actor.bytes.size());
-  if (in_.ok()) std::memcpy(header_.id.actor.bytes.data(), actor.data(), actor.size());
-  header_.id.version = in_.Varint();
-  header_.time.bits = in_.U64();
-  const uint64_t scope = in_.Varint();
-  if (!in_.ok()) return Malformed("header");
-  // Actor 0 means no actor in every stamp, and a version set could not hold these versions.
-  if (header_.id.actor == ActorId{}) return Malformed("actor is zero");
-  if (header_.id.version == 0 || header_.id.version > kMaxVersion) return Malformed("version");
-  if (scope > UINT32_MAX) return Malformed("scope");
-  header_.scope = static_cast<uint32_t>(scope);
+  ASSIGN_OR_RETURN(header_, ReadChangesetHeader(in_));
   return OkStatus();
 }
 
@@ -274,9 +287,8 @@ Result<ChangesetHeader> ValidateChangeset(std::string_view bytes, const Changese
 }
 
 Result<ChangesetHeader> PeekChangesetHeader(std::string_view bytes) {
-  ChangesetReader reader(bytes, {});
-  RETURN_IF_ERROR(reader.ReadHeader());
-  return reader.header();
+  ByteReader in(bytes);
+  return ReadChangesetHeader(in);
 }
 
 }  // namespace patina::crdt

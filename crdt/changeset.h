@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "crdt/hlc.h"
@@ -38,6 +39,13 @@ struct ChangesetHeader {
   HlcTime time;
   uint32_t scope = 0;  // 0: everywhere
 };
+
+/// The first byte of a changeset, and of what stands for a large one (crdt/manifest.h).
+inline constexpr uint8_t kChangesetFormat = 1, kManifestFormat = 2;
+
+/// What both begin with; reading takes either and leaves *in behind the header.
+void WriteChangesetHeader(uint8_t format, const ChangesetHeader& header, ByteWriter& out);
+Result<ChangesetHeader> ReadChangesetHeader(ByteReader& in);
 
 struct ColumnName {
   std::string_view name;
@@ -104,7 +112,6 @@ class ChangesetReader {
   Result<bool> NextRow(RowOp* row);
 
  private:
-  friend Result<ChangesetHeader> PeekChangesetHeader(std::string_view bytes);
   ChangesetReader(std::string_view bytes, const ChangesetLimits& limits)
       : in_(bytes), limits_(limits) {}
   Status ReadHeader();
@@ -126,7 +133,7 @@ class ChangesetReader {
 Result<ChangesetHeader> ValidateChangeset(std::string_view bytes,
                                           const ChangesetLimits& limits = {});
 
-/// The header alone (first bytes), without looking at the rest.
+/// The header alone (first bytes) of a changeset or a manifest, without looking at the rest.
 Result<ChangesetHeader> PeekChangesetHeader(std::string_view bytes);
 
 }  // namespace patina::crdt

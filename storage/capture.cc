@@ -49,27 +49,34 @@ void Capture::Begin(size_t rows_max) {
   rows_max_ = rows_max;
 }
 
+void Capture::BeginLarge(size_t rows_max, size_t memory_bytes, Spill* spill) {
+  Begin(rows_max);
+  spill_ = spill;
+  memory_bytes_max_ = memory_bytes;
+}
+
 void Capture::Discard() {
   active_ = too_many_ = false;
   read_error_ = SQLITE_OK;
-  touched_count_ = 0;
-  insert_journal_.clear();
+  touched_count_ = memory_bytes_ = 0;
+  epoch_ = 1;
+  spill_ = nullptr;
+  spill_status_ = OkStatus();
   for (TouchedTable& table : touched_) {
     if (!table.by_rowid.empty()) table.by_rowid.clear();
     if (!table.by_key.empty()) table.by_key.clear();
   }
 }
 
-void Capture::RollBackTo(size_t mark) {
-  while (insert_journal_.size() > mark) {
-    Inserted& undone = insert_journal_.back();
-    TouchedTable& table = touched_[undone.table];
-    if (tables_[undone.table]->table().without_rowid) {
-      table.by_key[undone.key].inserted = false;
-    } else {
-      table.by_rowid[undone.rowid].inserted = false;
+void Capture::RollBackTo(uint64_t mark) {
+  const auto forget = [mark](auto& rows) {
+    for (auto& [id, row] : rows) {
+      if (row.inserted > mark) row.inserted = 0;
     }
-    insert_journal_.pop_back();
+  };
+  for (TouchedTable& table : touched_) {
+    forget(table.by_rowid);
+    forget(table.by_key);
   }
 }
 
@@ -89,6 +96,14 @@ void Capture::Hook(void* context, sqlite3* db, int op, const char* database, con
   } else {
     self->OnRow(db, op, table, old_rowid, new_rowid);
   }
+  if (self->spill_ != nullptr && self->memory_bytes_ > self->memory_bytes_max_) {
+    if (const Status spilled = self->SpillAll(); !spilled.ok()) {
+      self->spill_status_ =
+          Error{spilled.error().code,
+                "noting the large transaction's rows in a file: " + spilled.error().message};
+      sqlite3_interrupt(db);
+    }
+  }
   if (self->touched_count_ > self->rows_max_) {
     self->too_many_ = true;
     sqlite3_interrupt(
@@ -96,17 +111,17 @@ void Capture::Hook(void* context, sqlite3* db, int op, const char* database, con
   }
 }
 
-Capture::Touched& Capture::TouchRowid(TableIo& table, int64_t rowid, bool* is_new) {
+Touched& Capture::TouchRowid(TableIo& table, int64_t rowid, bool* is_new) {
   auto [found, inserted] = touched_[table.number()].by_rowid.try_emplace(rowid);
   *is_new = inserted;
-  if (inserted) ++touched_count_;
+  if (inserted) NoteTouched(0);
   return found->second;
 }
 
-Capture::Touched& Capture::TouchKey(TableIo& table, const std::string& key, bool* is_new) {
+Touched& Capture::TouchKey(TableIo& table, const std::string& key, bool* is_new) {
   auto [found, inserted] = touched_[table.number()].by_key.try_emplace(key);
   *is_new = inserted;
-  if (inserted) ++touched_count_;
+  if (inserted) NoteTouched(key.size());
   return found->second;
 }
 
@@ -142,16 +157,13 @@ void Capture::ReadOld(sqlite3* db, const TableIo& table, Touched* touched) {
     if (value.IsNull() && column.not_null) value = column.default_value;
     crdt::EncodeValue(value, out);
   }
+  memory_bytes_ += touched->old_key.capacity() + touched->old_values.capacity();
 }
 
 void Capture::OnRow(sqlite3* db, int op, TableIo& table, int64_t old_rowid, int64_t new_rowid) {
   bool is_new = false;
   if (op == SQLITE_INSERT) {
-    Touched& touched = TouchRowid(table, new_rowid, &is_new);
-    if (!touched.inserted) {
-      touched.inserted = true;
-      insert_journal_.push_back({table.number(), new_rowid, {}});
-    }
+    NoteInserted(&TouchRowid(table, new_rowid, &is_new));
     return;
   }
   Touched& touched = TouchRowid(table, old_rowid, &is_new);
@@ -159,9 +171,8 @@ void Capture::OnRow(sqlite3* db, int op, TableIo& table, int64_t old_rowid, int6
   if (op != SQLITE_UPDATE || new_rowid == old_rowid) return;
   Touched& moved = TouchRowid(table, new_rowid, &is_new);
   // Another key is another row, inserted; the same key at another rowid only moved.
-  if (!moved.inserted && HookKey(db, table, true) != HookKey(db, table, false)) {
-    moved.inserted = true;
-    insert_journal_.push_back({table.number(), new_rowid, {}});
+  if (moved.inserted == 0 && HookKey(db, table, true) != HookKey(db, table, false)) {
+    NoteInserted(&moved);
   }
 }
 
@@ -174,13 +185,9 @@ void Capture::OnKeyedRow(sqlite3* db, int op, TableIo& table) {
     if (is_new) ReadOld(db, table, &touched);
   }
   if (op == SQLITE_DELETE) return;
-  std::string new_key = HookKey(db, table, false);
+  const std::string new_key = HookKey(db, table, false);
   if (op == SQLITE_UPDATE && new_key == old_key) return;
-  Touched& touched = TouchKey(table, new_key, &is_new);
-  if (!touched.inserted) {
-    touched.inserted = true;
-    insert_journal_.push_back({table.number(), 0, std::move(new_key)});
-  }
+  NoteInserted(&TouchKey(table, new_key, &is_new));
 }
 
 Status Capture::ImagesOf(TableIo& table, TouchedTable& touched,
@@ -195,7 +202,7 @@ Status Capture::ImagesOf(TableIo& table, TouchedTable& touched,
       image.new_rowid = rowid;
       image.new_values = values;
       // A row whose key changed is another row that was inserted.
-      image.inserted |= row.inserted || (row.had_row && row.old_key != key);
+      image.inserted |= row.inserted != 0 || (row.had_row && row.old_key != key);
     }
     if (row.had_row) {
       Image& image = (*images)[row.old_key];
@@ -208,7 +215,7 @@ Status Capture::ImagesOf(TableIo& table, TouchedTable& touched,
     Image& image = (*images)[name];
     ASSIGN_OR_RETURN(image.has_row, table.ReadRowByKey(name, &image.new_values));
     if (!image.has_row) image.new_values.clear();
-    image.inserted = image.has_row && row.inserted;
+    image.inserted = image.has_row && row.inserted != 0;
     image.had_row = row.had_row;
     image.old_values = std::move(row.old_values);
   }
@@ -224,7 +231,12 @@ Status Capture::FixDefaults(TableIo& table, const std::string& key, Image* image
   }
   if (!doubtful) return OkStatus();
   // An unstamped cell of a live row holds its column's default; a stamped NULL was really written.
-  ASSIGN_OR_RETURN(const crdt::RowClock clock, load_clock_(table, key, image->old_rowid));
+  crdt::RowClock clock;
+  if (image->clock != nullptr) {
+    clock = *image->clock;
+  } else {
+    ASSIGN_OR_RETURN(clock, load_clock_(table, key, image->old_rowid));
+  }
   for (size_t i = 0; i < values.size(); ++i) {
     const auto column = static_cast<ColumnIndex>(i);
     if (values[i].IsNull() && table.HasLateDefault(column) && !clock.HasCell(column)) {

@@ -180,12 +180,30 @@ Status Store::Impl::WriteDirtyRows() {
   return OkStatus();
 }
 
+Status Store::Impl::SaveCheckpoint(const crdt::VersionSet& applied_then, crdt::HlcTime newest,
+                                   uint64_t seq) {
+  const auto save = [this](std::string_view name, uint64_t number) {
+    return SaveState(name, crdt::ValueView::Integer(static_cast<int64_t>(number)));
+  };
+  std::string set;
+  ByteWriter out(&set);
+  applied_then.Encode(out);
+  RETURN_IF_ERROR(SaveActors());
+  RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
+  RETURN_IF_ERROR(save("last_seq", seq));
+  RETURN_IF_ERROR(save("hlc", newest.bits));
+  RETURN_IF_ERROR(save("schema_hash", schema.Hash()));
+  // During a replay the digests do not count yet: they are made anew right after.
+  RETURN_IF_ERROR(save("digests_valid", capture == nullptr ? 0 : 1));
+  return SaveDigests();
+}
+
 /// A commit costs the less the fewer pages it touches: the log's index waits for the checkpoint.
 Status Store::Impl::IndexLogTail() {
   return db->Exec(
       StrCat("INSERT INTO __patina_log_index SELECT actor, version, seq FROM __patina_log WHERE "
              "seq > ",
-             checkpoint_seq, " AND kind = 0 ORDER BY actor, version"));
+             checkpoint_seq, " AND kind <> 1 ORDER BY actor, version"));
 }
 
 Status Store::Impl::CheckpointIfDue() {
@@ -203,26 +221,12 @@ Status Store::Impl::Checkpoint() {
   if (!damage.empty()) return DataLoss(damage);
   const Instant started = options.clock->Now();
   last_checkpoint = started;
-  std::string set;
-  ByteWriter out(&set);
-  applied.Encode(out);
   uint64_t bytes_left = log_bytes, first_left = log_first_seq;
   const Spilling spilling(*db);
   auto write = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
     RETURN_IF_ERROR(WriteDirtyRows());
-    RETURN_IF_ERROR(SaveActors());
-    RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
-    RETURN_IF_ERROR(
-        SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(last_seq))));
-    RETURN_IF_ERROR(
-        SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(newest_applied.bits))));
-    RETURN_IF_ERROR(
-        SaveState("schema_hash", crdt::ValueView::Integer(static_cast<int64_t>(schema.Hash()))));
-    // During a replay the digests do not count yet: they are made anew right after.
-    RETURN_IF_ERROR(
-        SaveState("digests_valid", crdt::ValueView::Integer(capture == nullptr ? 0 : 1)));
-    RETURN_IF_ERROR(SaveDigests());
+    RETURN_IF_ERROR(SaveCheckpoint(applied, newest_applied, last_seq));
     RETURN_IF_ERROR(IndexLogTail());
     RETURN_IF_ERROR(TrimLog(&bytes_left, &first_left));
     return Commit("checkpoint");
@@ -269,10 +273,12 @@ Status Store::Impl::TrimLog(uint64_t* bytes_left, uint64_t* first_left) {
   if (!may_be_old) return OkStatus();
   ASSIGN_OR_RETURN(
       Stmt scan,
-      db->Prepare("SELECT seq, time, length(bytes) FROM __patina_log WHERE seq <= ? ORDER BY seq",
+      db->Prepare("SELECT seq, time, length(bytes), iif(kind = 2, bytes, NULL) FROM __patina_log "
+                  "WHERE seq <= ? ORDER BY seq",
                   false));
   scan.BindInt(1, static_cast<int64_t>(last_seq));
   uint64_t trim_to = 0, left = log_bytes;
+  bool any_large = false;
   for (size_t entry = 0;; ++entry) {
     NoteStep(entry);
     ASSIGN_OR_RETURN(const bool row, scan.Step());
@@ -280,14 +286,21 @@ Status Store::Impl::TrimLog(uint64_t* bytes_left, uint64_t* first_left) {
     const crdt::HlcTime time{static_cast<uint64_t>(scan.ColumnInt(1))};
     if (left <= options.limits.log_bytes_max && time.ms() >= oldest_ms) break;
     trim_to = static_cast<uint64_t>(scan.ColumnInt(0));
-    left -= std::min(left, static_cast<uint64_t>(scan.ColumnInt(2)));
+    auto bytes = static_cast<uint64_t>(scan.ColumnInt(2));
+    if (const std::string_view large = scan.ColumnBytes(3); crdt::IsManifest(large)) {
+      ASSIGN_OR_RETURN(const crdt::Manifest manifest, crdt::DecodeManifest(large));
+      bytes += manifest.bytes;
+      any_large = true;
+    }
+    left -= std::min(left, bytes);
   }
   scan.Reset();
   if (trim_to == 0) return OkStatus();
   const std::string trimmed = StrCat("FROM __patina_log WHERE seq <= ", trim_to);
   RETURN_IF_ERROR(db->Exec(
       StrCat("DELETE FROM __patina_log_index WHERE (actor, version) IN (SELECT actor, version ",
-             trimmed, " AND kind = 0)")));
+             trimmed, " AND kind <> 1)")));
+  if (any_large) RETURN_IF_ERROR(DropLooseChunks());
   RETURN_IF_ERROR(db->Exec("DELETE " + trimmed));
   *bytes_left = left;
   *first_left = trim_to + 1;

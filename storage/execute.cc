@@ -14,6 +14,8 @@ namespace {
 constexpr const char* kSavepoint = "__patina_tx";
 constexpr size_t kClientStatementsMax = 200;
 constexpr int kProgressSteps = 4'000;
+constexpr const char* kOrLarge =
+    ", or run it as a large one (patina exec --large, `large` in State.Execute)";
 
 bool IsInternal(const char* table) {
   const std::string_view name = table == nullptr ? "" : table;
@@ -59,6 +61,8 @@ int Store::Impl::Authorize(void* context, int action, const char* first, const c
     case SQLITE_SAVEPOINT:
       if (second != nullptr && sqlite3_stricmp(second, kSavepoint) == 0)
         return deny("this savepoint name is reserved");
+      if (self->large_runs)
+        return deny("a large transaction has no savepoints: run it without, or in smaller parts");
       self->savepoint_op = first == nullptr ? "" : first;
       self->savepoint_name = second == nullptr ? "" : second;
       return SQLITE_OK;
@@ -84,8 +88,11 @@ int Store::Impl::Progress(void* context) {
     return 0;
   }
   const Duration left = self->deadline - self->options.clock->Now();
-  self->NoteProgress(std::max(left, Duration::zero()));
-  const bool useless = self->capture->too_many() || self->capture->read_error() != SQLITE_OK;
+  if (self->large_runs) self->large_rows = self->capture->touched();
+  // A large transaction has a long deadline: each of its steps counts, not what is left.
+  self->NoteProgress(self->large_runs ? Duration::zero() : std::max(left, Duration::zero()));
+  const bool useless = self->capture->too_many() || self->capture->read_error() != SQLITE_OK ||
+                       !self->capture->spill_status().ok();
   return useless || left < Duration::zero() ? 1 : 0;
 }
 
@@ -109,6 +116,23 @@ Result<Stmt*> Store::Impl::ClientStatement(const std::string& sql) {
   return &client_statements.front().statement;
 }
 
+Error Store::Impl::WhyStatementFailed(const Result<int64_t>& changed) const {
+  if (!denied.empty()) return PermissionDenied(denied);
+  if (!capture->spill_status().ok()) return capture->spill_status().error();
+  const std::string which = large_runs ? "large " : "", limit = large_runs ? "large_" : "";
+  if (capture->too_many()) {
+    return ResourceExhausted(
+        StrCat("the ", which, "transaction touches more than ", capture->rows_max(),
+               " rows (limit ", limit, "transaction_rows_max), the last in table ",
+               capture->too_many_table(), ": split it", large_runs ? "" : kOrLarge));
+  }
+  if (changed.error().code != Errc::kCancelled) return changed.error();
+  const Duration most =
+      large_runs ? options.limits.large_transaction_deadline : options.limits.transaction_deadline;
+  return DeadlineExceeded(StrCat("the ", which, "transaction ran longer than ", ToMs(most),
+                                 " ms (limit ", limit, "transaction_deadline_ms)"));
+}
+
 Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
   savepoint_op.clear();
   denied.clear();
@@ -127,19 +151,8 @@ Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
   client_sql = false;
   if (const int code = capture->read_error(); code != SQLITE_OK)
     return SqliteError(db->get(), code, "reading a row before it changes");
-  if (!changed.ok() || capture->too_many()) {
-    if (!denied.empty()) return PermissionDenied(denied);
-    if (capture->too_many()) {
-      return ResourceExhausted(StrCat("the transaction touches more than ",
-                                      options.limits.transaction_rows_max,
-                                      " rows (limit transaction_rows_max): split it"));
-    }
-    if (changed.error().code == Errc::kCancelled) {
-      return DeadlineExceeded(StrCat("the transaction ran longer than ",
-                                     ToMs(options.limits.transaction_deadline),
-                                     " ms (limit transaction_deadline_ms)"));
-    }
-    return changed;
+  if (!changed.ok() || capture->too_many() || !capture->spill_status().ok()) {
+    return WhyStatementFailed(changed);
   }
   if (savepoint_op == "BEGIN") savepoints.push_back({savepoint_name, capture->Mark()});
   if (savepoint_op == "ROLLBACK" || savepoint_op == "RELEASE") {
@@ -210,7 +223,8 @@ Result<std::string> Store::Impl::BuildChangeset(const crdt::ChangesetHeader& hea
       if (builder.size() > options.limits.changeset.bytes_max) {
         return ResourceExhausted(StrCat("the transaction's changes are larger than ",
                                         options.limits.changeset.bytes_max,
-                                        " bytes (limit changeset_bytes_max): split it"));
+                                        " bytes (limit changeset_bytes_max), the last of table ",
+                                        table->table().name, ": split it", kOrLarge));
       }
     }
   }
@@ -296,29 +310,44 @@ Status Store::Impl::LogLocal(Pending* pending) {
   return OkStatus();
 }
 
-Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction) {
-  if (transaction.statements.empty()) return InvalidArgument("the transaction has no statements");
-  if (transaction.statements.size() > options.limits.statements_max) {
-    return ResourceExhausted(StrCat("the transaction has ", transaction.statements.size(),
-                                    " statements; at most ", options.limits.statements_max,
-                                    " (limit statements_max)"));
-  }
-  Pending pending;
+Result<std::vector<int64_t>> Store::Impl::RunStatements(const Transaction& transaction) {
+  std::vector<int64_t> rows_changed;
   savepoints.clear();
-  deadline = options.clock->Now() + options.limits.transaction_deadline;
-  NoteProgress(options.limits.transaction_deadline);
-  capture->Begin(options.limits.transaction_rows_max);
+  const Duration most = transaction.large ? options.limits.large_transaction_deadline
+                                          : options.limits.transaction_deadline;
+  deadline = options.clock->Now() + most;
+  NoteProgress(transaction.large ? Duration::zero() : most);
   for (size_t i = 0; i < transaction.statements.size(); ++i) {
     Result<int64_t> changed = RunStatement(transaction.statements[i]);
+    // Short statements never ask SQLite's progress handler.
+    if (changed.ok() && transaction.large && options.clock->Now() > deadline) {
+      changed = WhyStatementFailed(Error{Errc::kCancelled, "interrupted"});
+    }
     if (!changed.ok()) {
       Error error = changed.error();
       if (transaction.statements.size() > 1)
         error.message = StrCat("statement ", i + 1, ": ", error.message);
       return error;
     }
-    pending.committed.rows_changed.push_back(*changed);
+    rows_changed.push_back(*changed);
   }
   NoteProgress();
+  return rows_changed;
+}
+
+Status Store::Impl::CheckStatements(const Transaction& transaction) const {
+  if (transaction.statements.empty()) return InvalidArgument("the transaction has no statements");
+  if (transaction.statements.size() <= options.limits.statements_max) return OkStatus();
+  return ResourceExhausted(StrCat("the transaction has ", transaction.statements.size(),
+                                  " statements; at most ", options.limits.statements_max,
+                                  " (limit statements_max)"));
+}
+
+Result<Store::Impl::Pending> Store::Impl::RunOne(const Transaction& transaction) {
+  RETURN_IF_ERROR(CheckStatements(transaction));
+  Pending pending;
+  capture->Begin(options.limits.transaction_rows_max);
+  ASSIGN_OR_RETURN(pending.committed.rows_changed, RunStatements(transaction));
   ASSIGN_OR_RETURN(pending.net, capture->Finish());
   RETURN_IF_ERROR(LogLocal(&pending));
   return pending;
@@ -425,6 +454,12 @@ void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
 
 std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction> transactions,
                                                     CommitEffects* effects) {
+  const auto large = std::find_if(transactions.begin(), transactions.end(),
+                                  [](const Transaction& transaction) { return transaction.large; });
+  if (large != transactions.end()) {
+    if (large == transactions.begin()) return {ExecuteLarge(*large, effects)};
+    transactions = {transactions.begin(), large};
+  }
   std::vector<Result<Committed>> results(transactions.size(),
                                          Result<Committed>(Aborted("not run")));
   BeginEffects(effects);

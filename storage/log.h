@@ -16,7 +16,14 @@
 
 namespace patina::storage {
 
-enum class LogKind : int { kChangeset = 0, kTransfer = 1 };
+/// kLarge: the bytes are a manifest (crdt/manifest.h), the chunks stand in __patina_chunk as long
+/// as the entry is there. Its effect is not kept: rows_unknown, as after a transfer.
+enum class LogKind : int { kChangeset = 0, kTransfer = 1, kLarge = 2 };
+
+/// SQL: does the log hold the large transaction of chunk c? It is in the index from its commit on.
+inline constexpr const char* kChunkIsLogged =
+    "EXISTS (SELECT 1 FROM __patina_log_index i JOIN __patina_actor a ON a.id = i.actor WHERE "
+    "a.actor = c.actor AND i.version = c.version)";
 
 class EffectWriter {
  public:

@@ -369,7 +369,8 @@ Result<std::vector<ChangeId>> Store::Impl::SettleParked(CommitEffects* effects) 
       bytes.push_back(std::make_shared<const std::string>(read.ColumnBytes(0)));
     }
     std::vector<MergeOutcome> outcome;
-    Status status = MergeOnce(bytes, true, &outcome, effects);
+    Status status = crdt::IsManifest(*bytes[0]) ? SettleLarge(id, &outcome, effects)
+                                                : MergeOnce(bytes, true, &outcome, effects);
     if (!status.ok() && status.error().code != Errc::kFailedPrecondition) return status.error();
     if (status.ok() && outcome[0].state == MergeState::kApplied) {
       settled.push_back(id);

@@ -175,6 +175,10 @@ bool Store::Impl::FromTheFuture(crdt::HlcTime time) const {
   return time.ms() > ClusterMs() + options.limits.max_clock_skew_ms;
 }
 
+std::string Store::Impl::BeforeHorizon(crdt::HlcTime time) const {
+  return StrCat("from ", time.ToString(), ", before the horizon ", horizon.ToString());
+}
+
 void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool settling,
                             MergeBatch* batch, MergeOutcome* outcome,
                             crdt::ChangesetHeader* header) {
@@ -196,8 +200,7 @@ void Store::Impl::TriageOne(const SharedBytes& bytes, uint32_t position, bool se
   }
   if (!settling && header->time < horizon && options.mutant != Mutant::kSkipHorizon) {
     outcome->state = MergeState::kTooOld;
-    outcome->reason =
-        StrCat("from ", header->time.ToString(), ", before the horizon ", horizon.ToString());
+    outcome->reason = BeforeHorizon(header->time);
     return;
   }
   if (FromTheFuture(header->time)) {

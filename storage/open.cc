@@ -56,6 +56,9 @@ Status Store::Impl::Open() {
   RETURN_IF_ERROR(LoadParked());
   RETURN_IF_ERROR(LoadSetAside());
   RETURN_IF_ERROR(ReplayLog());
+  ASSIGN_OR_RETURN(insert_chunk,
+                   db->Prepare("INSERT OR REPLACE INTO __patina_chunk VALUES (?, ?, ?, ?)"));
+  RETURN_IF_ERROR(LoadStaged());
   received = applied;
   for (const auto& [id, change] : parked) received.Add(id);
   if (const std::string lost = DescribeLostCommits(); !lost.empty()) LogError("storage", lost);
@@ -155,6 +158,12 @@ Status Store::Impl::CreateInternalTables() {
       "CREATE TABLE IF NOT EXISTS __patina_set_aside (n INTEGER NOT NULL PRIMARY KEY, actor BLOB "
       "NOT NULL, version INTEGER NOT NULL, time INTEGER NOT NULL, reason TEXT NOT NULL, bytes BLOB "
       "NOT NULL, UNIQUE (actor, version));"
+      // Of large transactions: those of the log, and of peers' that are parked or being fetched.
+      "CREATE TABLE IF NOT EXISTS __patina_chunk (actor BLOB NOT NULL, version INTEGER NOT NULL, "
+      "number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (actor, version, number));"
+      // Which are being fetched.
+      "CREATE TABLE IF NOT EXISTS __patina_large (actor BLOB NOT NULL, version INTEGER NOT NULL, "
+      "manifest BLOB NOT NULL, PRIMARY KEY (actor, version)) WITHOUT ROWID;"
       "DELETE FROM __patina_staged;");  // of a process that is gone
 }
 
@@ -213,7 +222,12 @@ Status Store::Impl::LoadState() {
   for (const crdt::HlcTime time : {newest_applied, published, horizon}) hlc.Observe(time);
   ASSIGN_OR_RETURN(const int64_t bytes,
                    db->QueryInt("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_log"));
-  log_bytes = static_cast<uint64_t>(bytes);
+  RETURN_IF_ERROR(DropLooseChunks());
+  ASSIGN_OR_RETURN(
+      const int64_t chunk_bytes,
+      db->QueryInt(StrCat("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_chunk c WHERE ",
+                          kChunkIsLogged)));
+  log_bytes = static_cast<uint64_t>(bytes + chunk_bytes);
   ASSIGN_OR_RETURN(const int64_t first,
                    db->QueryInt("SELECT coalesce(min(seq), 0) FROM __patina_log"));
   log_first_seq = first > 0 ? static_cast<uint64_t>(first) : last_seq + 1;

@@ -43,9 +43,9 @@ Status AdoptPreparedSnapshot(const std::string& path) {
 }
 
 Status Store::Impl::CheckSnapshot(const std::string& staged_path) const {
-  ASSIGN_OR_RETURN(Db staged, Db::Open(staged_path, Db::Mode::kReadOnly));
+  ASSIGN_OR_RETURN(Db copy, Db::Open(staged_path, Db::Mode::kReadOnly));
   auto state = [&](const char* name) {
-    return staged.QueryInt(StrCat("SELECT value FROM __patina_state WHERE name = '", name, "'"));
+    return copy.QueryInt(StrCat("SELECT value FROM __patina_state WHERE name = '", name, "'"));
   };
   ASSIGN_OR_RETURN(const int64_t hash, state("schema_hash"));
   if (static_cast<uint64_t>(hash) != schema.Hash()) {
@@ -83,7 +83,8 @@ Status Store::Impl::ForEachKnownTime(
     const std::function<void(const ChangeId&, crdt::HlcTime)>& note) {
   for (const auto& [id, change] : parked) note(id, change.time);
   ASSIGN_OR_RETURN(
-      Stmt log, db->Prepare("SELECT actor, version, time FROM __patina_log WHERE kind = 0", false));
+      Stmt log,
+      db->Prepare("SELECT actor, version, time FROM __patina_log WHERE kind <> 1", false));
   size_t step = 0;
   auto note_stamp = [&](const crdt::Stamp& stamp) {
     if (!stamp.IsNever()) note({actors.Get(stamp.actor), stamp.version}, stamp.time);
@@ -168,9 +169,8 @@ Status Store::Impl::MergeKeptRows(const SnapshotShare& share, Impl* staged) {
   crdt::VersionSet unwanted = staged->applied;
   unwanted.Union(received.Without(share.kept));
   staged->cache.Clear();
-  const bool any_check = std::any_of(tables.begin(), tables.end(),
-                                     [](const auto& table) { return table->has_check(); });
-  if (any_check) RETURN_IF_ERROR(staged->db->Exec("PRAGMA ignore_check_constraints = 1"));
+  staged->IgnoreChecks(true);
+  const Spilling spilling(*staged->db);
   RETURN_IF_ERROR(staged->begin.Run());
   RETURN_IF_ERROR(ReadOwnRows(unwanted, [&](const std::string& chunk) {
     return staged->MergeTransferChunk(chunk, &decode);
@@ -185,8 +185,8 @@ Status Store::Impl::MergeKeptRows(const SnapshotShare& share, Impl* staged) {
 Status Store::Impl::CarryKeptChanges(const SnapshotShare& share, Impl* staged) {
   ASSIGN_OR_RETURN(
       Stmt log,
-      db->Prepare("SELECT actor, version, time, bytes, effect FROM __patina_log WHERE kind = 0 "
-                  "ORDER BY seq",
+      db->Prepare("SELECT actor, version, time, bytes, effect, kind FROM __patina_log WHERE kind "
+                  "<> 1 ORDER BY seq",
                   false));
   staged->next_seq = staged->last_seq;
   for (size_t step = 0;; ++step) {
@@ -198,7 +198,8 @@ Status Store::Impl::CarryKeptChanges(const SnapshotShare& share, Impl* staged) {
     if (!share.kept.Contains(id)) continue;
     RETURN_IF_ERROR(staged->AppendLog(
         {{static_cast<uint64_t>(log.ColumnInt(2))}, id.version, staged->actors.Intern(id.actor)},
-        LogKind::kChangeset, log.ColumnBytes(3), log.ColumnBytes(4)));
+        static_cast<LogKind>(log.ColumnInt(5)), log.ColumnBytes(3), log.ColumnBytes(4)));
+    if (crdt::IsManifest(log.ColumnBytes(3))) RETURN_IF_ERROR(CarryChunks(id, staged));
   }
   ASSIGN_OR_RETURN(
       Stmt waiting,
@@ -214,6 +215,9 @@ Status Store::Impl::CarryKeptChanges(const SnapshotShare& share, Impl* staged) {
     if (!share.kept.Contains(header.id) || staged->applied.Contains(header.id)) continue;
     RETURN_IF_ERROR(
         staged->Park(header, waiting.ColumnBytes(4), std::string(waiting.ColumnBytes(3))));
+    if (!crdt::IsManifest(waiting.ColumnBytes(4))) continue;
+    RETURN_IF_ERROR(CarryChunks(header.id, staged));
+    RETURN_IF_ERROR(staged->NoteStaged(header.id, waiting.ColumnBytes(4)));
   }
   return OkStatus();
 }
@@ -261,9 +265,11 @@ Result<SnapshotOutcome> Store::Impl::PrepareSnapshot(const std::string& staged_p
     RETURN_IF_ERROR(staged.CheckDigests());
     ASSIGN_OR_RETURN(const SnapshotShare share, DivideForSnapshot(staged));
     if (!share.kept.Empty()) RETURN_IF_ERROR(MergeKeptRows(share, &staged));
+    const Spilling spilling(*staged.db);
     RETURN_IF_ERROR(staged.begin.Run());
-    RETURN_IF_ERROR(CarryKeptChanges(share, &staged));
+    // First: it drops chunks that nothing needs, and what is kept is not in the log's index yet.
     RETURN_IF_ERROR(CarrySetAside(share, &staged));
+    RETURN_IF_ERROR(CarryKeptChanges(share, &staged));
     RETURN_IF_ERROR(CarryOwnState(&staged));
     RETURN_IF_ERROR(staged.Commit("taking a snapshot"));
     staged.actors_saved = staged.actors.size();

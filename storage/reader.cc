@@ -259,7 +259,7 @@ Result<std::vector<LogEntry>> Reader::ReadLogAfter(uint64_t after, uint64_t byte
     entry.id.actor = ActorId::FromBytes(statement.ColumnBytes(1)).value_or(ActorId());
     entry.id.version = static_cast<uint64_t>(statement.ColumnInt(2));
     entry.time.bits = static_cast<uint64_t>(statement.ColumnInt(3));
-    entry.transfer = statement.ColumnInt(4) == static_cast<int>(LogKind::kTransfer);
+    entry.rows_unknown = statement.ColumnInt(4) != static_cast<int>(LogKind::kChangeset);
     entry.bytes = std::make_shared<const std::string>(statement.ColumnBytes(5));
     entry.effect = statement.ColumnBytes(6);
     if (entries.empty() && entry.seq != after + 1) {
@@ -282,5 +282,21 @@ Result<Reader::TransferChunk> Reader::NextTransferChunk(size_t bytes_max) {
 }
 
 void Reader::EndTransfer() { impl_->EndTransfer(); }
+
+Result<Reader::TransferChunk> Reader::ReadLargeChunk(const ChangeId& id, uint64_t number) {
+  const PlaceScope place(impl_->db, impl_->place);
+  ASSIGN_OR_RETURN(
+      Stmt read,
+      impl_->db.Prepare("SELECT bytes, NOT EXISTS (SELECT 1 FROM __patina_chunk n WHERE n.actor = "
+                        "c.actor AND n.version = c.version AND n.number = c.number + 1) FROM "
+                        "__patina_chunk c WHERE actor = ? AND version = ? AND number = ?",
+                        false));
+  read.BindBlob(1, id.actor.AsBytes());
+  read.BindInt(2, static_cast<int64_t>(id.version));
+  read.BindInt(3, static_cast<int64_t>(number));
+  ASSIGN_OR_RETURN(const bool row, read.Step());
+  if (!row) return NotFound(StrCat("the log does not hold chunk ", number, " of this transaction"));
+  return TransferChunk{std::string(read.ColumnBytes(0)), read.ColumnInt(1) != 0};
+}
 
 }  // namespace patina::storage

@@ -68,8 +68,8 @@ struct LogEntry {
   uint64_t seq = 0;
   ChangeId id;
   crdt::HlcTime time;
-  bool transfer = false;  // a marker: rows came by a whole-difference transfer
-  SharedBytes bytes;      // the changeset
+  bool rows_unknown = false;  // a marker: a whole-difference transfer or a large transaction
+  SharedBytes bytes;          // the changeset
   /// Which of its rows' words took effect, see storage/log.h; empty: all.
   std::string effect;
 };
@@ -117,6 +117,10 @@ class Reader {
   };
   Result<TransferChunk> NextTransferChunk(size_t bytes_max = 1u << 20);
   void EndTransfer();
+
+  /// One chunk of a large transaction, each call for itself: no snapshot is held. last: there is
+  /// none after it. NOT_FOUND when the log no longer holds the transaction.
+  Result<TransferChunk> ReadLargeChunk(const ChangeId& id, uint64_t number);
 
  private:
   class Impl;

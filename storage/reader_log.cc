@@ -26,7 +26,7 @@ Status Reader::Impl::ReadTail() {
   tail.clear();
   ASSIGN_OR_RETURN(
       Stmt scan,
-      db.Prepare("SELECT actor, version, seq FROM __patina_log WHERE kind = 0 AND seq > (SELECT "
+      db.Prepare("SELECT actor, version, seq FROM __patina_log WHERE kind <> 1 AND seq > (SELECT "
                  "coalesce((SELECT value FROM __patina_state WHERE name = 'last_seq'), 0))",
                  false));
   while (true) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "crdt/manifest.h"
 #include "storage/db.h"
 #include "storage/log.h"
 
@@ -21,8 +22,7 @@ constexpr int64_t kLookupsPastEnd = 10'000;
 
 class Salvage {
  public:
-  Salvage(Db db, const std::string& node_name,
-          const std::function<Status(const std::vector<SharedBytes>&)>& take)
+  Salvage(Db db, const std::string& node_name, const SalvageTaker& take)
       : db_(std::move(db)), node_name_(node_name), take_(take) {}
 
   Result<SalvageReport> Run() {
@@ -33,7 +33,7 @@ class Salvage {
     }));
     RETURN_IF_ERROR(
         ForEach("__patina_log", "seq", "actor, version, kind, bytes", [this](Stmt& row) {
-          if (row.ColumnInt(3) != static_cast<int64_t>(LogKind::kChangeset)) return OkStatus();
+          if (row.ColumnInt(3) == static_cast<int64_t>(LogKind::kTransfer)) return OkStatus();
           return Take(row.ColumnInt(1), row.ColumnInt(2), row.ColumnBytes(4));
         }));
     RETURN_IF_ERROR(ReadParked());
@@ -51,6 +51,7 @@ class Salvage {
   Status Take(int64_t actor, int64_t version, std::string_view bytes) {
     const auto own = own_.find(actor);
     if (own != own_.end() && !own->second) return OkStatus();
+    if (crdt::IsManifest(bytes)) return TakeLarge(version, std::string(bytes));
     const auto reader = crdt::ChangesetReader::Open(bytes);
     if (!reader.ok() || reader->header().id.version != static_cast<uint64_t>(version)) {
       ++report_.unreadable;
@@ -62,10 +63,40 @@ class Salvage {
     return batch_bytes_ < kSalvageBatchBytes ? OkStatus() : Flush();
   }
 
+  Status TakeLarge(int64_t version, const std::string& bytes) {
+    const auto manifest = crdt::DecodeManifest(bytes);
+    if (!manifest.ok() || manifest->header.id.version != static_cast<uint64_t>(version)) {
+      ++report_.unreadable;
+      return OkStatus();
+    }
+    ++report_.changes;
+    return take_.large(bytes, [&](uint64_t number) { return ReadChunk(*manifest, number); });
+  }
+
+  Result<std::string> ReadChunk(const crdt::Manifest& manifest, uint64_t number) {
+    const ChangeId& id = manifest.header.id;
+    auto read = [&]() -> Result<std::string> {
+      ASSIGN_OR_RETURN(Stmt chunk, db_.Prepare("SELECT bytes FROM __patina_chunk WHERE actor = ? "
+                                               "AND version = ? AND number = ?",
+                                               false));
+      chunk.BindBlob(1, id.actor.AsBytes());
+      chunk.BindInt(2, static_cast<int64_t>(id.version));
+      chunk.BindInt(3, static_cast<int64_t>(number));
+      if (chunk.StepRaw() != SQLITE_ROW) return db_.LastError();
+      return std::string(chunk.ColumnBytes(0));
+    };
+    Result<std::string> bytes = read();
+    if (bytes.ok()) return bytes;
+    ++report_.unreadable;
+    Problem(StrCat("chunk ", number, " of ", manifest.chunks, " of a large transaction (version ",
+                   id.version, ", ", manifest.rows, " rows): ", bytes.error().message));
+    return NotFound("that chunk cannot be read");
+  }
+
   Status Flush() {
     if (batch_.empty()) return OkStatus();
     batch_bytes_ = 0;
-    return take_(std::exchange(batch_, {}));
+    return take_.changes(std::exchange(batch_, {}));
   }
 
   /// Steps to the end. False: a page on the way cannot be read. *last_id: of the last row that
@@ -151,7 +182,7 @@ class Salvage {
 
   Db db_;
   const std::string node_name_;
-  const std::function<Status(const std::vector<SharedBytes>&)>& take_;
+  const SalvageTaker& take_;
   std::unordered_map<int64_t, bool> own_;  // actor's number -> it is the node's
   std::vector<SharedBytes> batch_;
   size_t batch_bytes_ = 0;
@@ -160,9 +191,8 @@ class Salvage {
 
 }  // namespace
 
-Result<SalvageReport> SalvageOwnChanges(
-    const std::string& path, const std::string& node_name,
-    const std::function<Status(const std::vector<SharedBytes>&)>& take) {
+Result<SalvageReport> SalvageOwnChanges(const std::string& path, const std::string& node_name,
+                                        const SalvageTaker& take) {
   Result<Db> db = Db::Open(path, Db::Mode::kInspect);
   if (!db.ok()) {
     SalvageReport report;
@@ -170,6 +200,27 @@ Result<SalvageReport> SalvageOwnChanges(
     return report;
   }
   return Salvage(*std::move(db), node_name, take).Run();
+}
+
+Result<MergeOutcome> MergeSalvaged(Store& store, const std::string& bytes,
+                                   const SalvageTaker::ReadChunk& read, CommitEffects* effects) {
+  ASSIGN_OR_RETURN(const crdt::Manifest manifest, crdt::DecodeManifest(bytes));
+  const ChangeId& id = manifest.header.id;
+  const auto take = [&]() -> Result<MergeOutcome> {
+    ASSIGN_OR_RETURN(const uint64_t first, store.StageLarge(bytes));
+    for (uint64_t number = first; number < manifest.chunks; ++number) {
+      ASSIGN_OR_RETURN(const std::string chunk, read(number));
+      RETURN_IF_ERROR(store.StageLargeChunk(id, number, chunk));
+    }
+    return store.MergeLarge(id, effects);
+  };
+  Result<MergeOutcome> outcome = take();
+  if (outcome.ok()) return outcome;
+  const Errc code = outcome.error().code;
+  const bool of_the_change = code == Errc::kNotFound || code == Errc::kInvalidArgument ||
+                             code == Errc::kResourceExhausted || code == Errc::kDataLoss;
+  if (!of_the_change || store.broken()) return outcome;
+  return MergeOutcome{id, MergeState::kRejected, outcome.error().message};
 }
 
 }  // namespace patina::storage

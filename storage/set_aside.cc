@@ -65,8 +65,11 @@ Status Store::Impl::LoadSetAside() {
   ASSIGN_OR_RETURN(const int64_t count, db->QueryInt("SELECT count(*) FROM __patina_set_aside"));
   ASSIGN_OR_RETURN(const int64_t bytes,
                    db->QueryInt("SELECT coalesce(sum(length(bytes)), 0) FROM __patina_set_aside"));
+  ASSIGN_OR_RETURN(const int64_t chunk_bytes,
+                   db->QueryInt("SELECT coalesce(sum(length(c.bytes)), 0) FROM __patina_chunk c "
+                                "JOIN __patina_set_aside s USING (actor, version)"));
   stats.set_aside = static_cast<uint64_t>(count);
-  stats.set_aside_bytes = static_cast<uint64_t>(bytes);
+  stats.set_aside_bytes = static_cast<uint64_t>(bytes + chunk_bytes);
   return OkStatus();
 }
 
@@ -108,6 +111,7 @@ Status Store::Impl::DropSetAside(const ChangeId& id) {
   drop.BindInt(2, static_cast<int64_t>(id.version));
   RETURN_IF_ERROR(drop.Run());
   if (sqlite3_changes(db->get()) == 0) return NoSuchSetAside(id);
+  RETURN_IF_ERROR(DropLooseChunks());
   return LoadSetAside();
 }
 
@@ -120,6 +124,15 @@ Result<Committed> Store::Impl::ApplySetAside(const ChangeId& id, CommitEffects* 
   if (applied.Contains(id)) {
     return FailedPrecondition("that change has been applied since; drop it from the list");
   }
+  Result<Committed> written =
+      crdt::IsManifest(bytes) ? ApplyLargeSetAside(id, effects) : ApplySetAsideRows(bytes, effects);
+  if (!written.ok()) return written;
+  // A crash before this leaves it listed; to apply it once more then changes nothing.
+  RETURN_IF_ERROR(DropSetAside(id));
+  return written;
+}
+
+Result<Committed> Store::Impl::ApplySetAsideRows(std::string_view bytes, CommitEffects* effects) {
   ASSIGN_OR_RETURN(crdt::ChangesetReader reader,
                    crdt::ChangesetReader::Open(bytes, options.limits.changeset));
   Transaction transaction;
@@ -139,11 +152,22 @@ Result<Committed> Store::Impl::ApplySetAside(const ChangeId& id, CommitEffects* 
       transaction.statements.push_back(std::move(statement));
     }
   }
-  std::vector<Result<Committed>> results = Execute({&transaction, 1}, effects);
-  if (!results[0].ok()) return results[0].error();
-  // A crash before this leaves it listed; to apply it once more then changes nothing.
-  RETURN_IF_ERROR(DropSetAside(id));
-  return std::move(*results[0]);
+  return std::move(Execute({&transaction, 1}, effects)[0]);
+}
+
+/// A large one in parts: each chunk is a transaction.
+Result<Committed> Store::Impl::ApplyLargeSetAside(const ChangeId& id, CommitEffects* effects) {
+  Committed last;
+  std::vector<bool> changed(tables.size());
+  RETURN_IF_ERROR(ForEachChunk(id, [&](const std::string& bytes) -> Status {
+    ASSIGN_OR_RETURN(last, ApplySetAsideRows(bytes, effects));
+    for (size_t i = 0; i < changed.size(); ++i)
+      changed[i] = changed[i] || effects->tables_changed[i];
+    return OkStatus();
+  }));
+  effects->tables_changed = std::move(changed);
+  effects->rows_unknown = true;
+  return last;
 }
 
 /// Changesets of what the clocks still know of some versions, which are no longer in the log.
@@ -206,6 +230,7 @@ Status Store::Impl::CarrySetAside(const SnapshotShare& share, Impl* staged) {
   for (const SetAsideChange& change : listed) {
     ASSIGN_OR_RETURN(const std::string bytes, SetAsideBytes(change.id));
     RETURN_IF_ERROR(staged->AddSetAside(change.id, change.time, change.reason, bytes));
+    if (crdt::IsManifest(bytes)) RETURN_IF_ERROR(CarryChunks(change.id, staged));
   }
   if (!share.set_aside.Empty()) RETURN_IF_ERROR(AddNewlySetAside(share, staged));
   return staged->BoundSetAside();
@@ -217,9 +242,10 @@ Status Store::Impl::AddNewlySetAside(const SnapshotShare& share, Impl* staged) {
   crdt::VersionSet found;
   auto add = [&](const ChangeId& id, crdt::HlcTime time, std::string_view bytes) -> Status {
     if (!share.set_aside.Contains(id) || !found.Add(id)) return OkStatus();
-    return staged->AddSetAside(id, time, reason, bytes);
+    RETURN_IF_ERROR(staged->AddSetAside(id, time, reason, bytes));
+    return crdt::IsManifest(bytes) ? CarryChunks(id, staged) : OkStatus();
   };
-  for (const char* stored_in : {"__patina_log WHERE kind = 0", "__patina_parked"}) {
+  for (const char* stored_in : {"__patina_log WHERE kind <> 1", "__patina_parked"}) {
     ASSIGN_OR_RETURN(
         Stmt stored,
         db->Prepare(StrCat("SELECT actor, version, time, bytes FROM ", stored_in), false));
@@ -257,6 +283,7 @@ Status Store::Impl::BoundSetAside() {
         StrCat("DELETE FROM __patina_set_aside WHERE n IN (SELECT n FROM __patina_set_aside ORDER "
                "BY n LIMIT ",
                some, ")")));
+    RETURN_IF_ERROR(DropLooseChunks());
     RETURN_IF_ERROR(LoadSetAside());
     dropped += before - stats.set_aside;
   }

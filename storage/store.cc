@@ -75,6 +75,16 @@ Result<Committed> Store::ApplySetAside(const ChangeId& id, CommitEffects* effect
   return impl_->ApplySetAside(id, effects);
 }
 Status Store::DropSetAside(const ChangeId& id) { return impl_->DropSetAside(id); }
+Result<uint64_t> Store::StageLarge(std::string_view manifest) {
+  return impl_->StageLarge(manifest);
+}
+Status Store::StageLargeChunk(const ChangeId& id, uint64_t number, std::string_view bytes) {
+  return impl_->StageLargeChunk(id, number, bytes);
+}
+Result<MergeOutcome> Store::MergeLarge(const ChangeId& id, CommitEffects* effects) {
+  return impl_->MergeLarge(id, effects);
+}
+uint64_t Store::LargeRowsSoFar() const { return impl_->large_rows; }
 
 const Schema& Store::schema() const { return impl_->schema; }
 const crdt::VersionSet& Store::received() const { return impl_->received; }
@@ -157,6 +167,7 @@ StoreStats Store::Impl::Stats() const {
   now.log_entries = last_seq + 1 - std::min(log_first_seq, last_seq + 1);
   now.parked = parked.size();
   now.parked_bytes = parked_bytes;
+  now.large_staged_bytes = large_staged_bytes;
   now.file_bytes = FileBytes(options.path);
   now.wal_bytes = FileBytes(options.path + "-wal");
   now.wal = wal_limit->stats();

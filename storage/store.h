@@ -50,6 +50,14 @@ struct StoreLimits {
   size_t set_aside_changes_max = 100'000;
   Duration transaction_deadline = std::chrono::seconds(10);
   Duration group_deadline = std::chrono::milliseconds(250);  // then no further transaction joins
+
+  // Of a large transaction (Transaction::large).
+  uint64_t large_transaction_rows_max = 5'000'000;
+  uint64_t large_transaction_bytes_max = uint64_t{2} << 30;  // of its changes
+  Duration large_transaction_deadline = std::chrono::minutes(10);
+  size_t large_memory_bytes = 8u << 20;                 // of touched rows, then they go to a file
+  size_t large_chunk_bytes = 256u << 10;                // about: a chunk ends after a row
+  uint64_t large_staged_bytes_max = uint64_t{4} << 30;  // chunks of peers' that are not applied
 };
 
 struct StoreOptions {
@@ -74,6 +82,9 @@ struct Statement {
 
 struct Transaction {
   std::vector<Statement> statements;
+  /// May touch more rows than transaction_rows_max and travels in chunks (docs/decisions/0013); it
+  /// has no SAVEPOINT.
+  bool large = false;
 };
 
 /// An acknowledged transaction.
@@ -82,8 +93,8 @@ struct Committed {
   ActorId actor;                      // zero when nothing changed in effect
   uint64_t version = 0;               // 0 when nothing changed in effect: nothing travels
   crdt::HlcTime time;
-  uint64_t seq = 0;  // log entry
-  SharedBytes changeset;
+  uint64_t seq = 0;       // log entry
+  SharedBytes changeset;  // null: it is large, peers fetch its chunks
 };
 
 /// kTooOld: it is from before the horizon and was never received. It is not taken, and nothing of
@@ -155,9 +166,11 @@ struct StoreStats {
   uint64_t cache_hits = 0, cache_misses = 0;
   uint64_t log_entries = 0, log_bytes = 0, log_first_seq = 0;
   uint64_t parked = 0, parked_bytes = 0, parked_refused = 0;
-  uint64_t replayed = 0;                             // log entries replayed at start
-  uint64_t cells_discarded = 0, rows_discarded = 0;  // for dropped columns, for dropped tables
-  uint64_t schema_changes = 0;                       // since the start
+  uint64_t large_local = 0, large_merged = 0;          // large transactions
+  uint64_t large_staged_bytes = 0, large_refused = 0;  // peers' chunks not applied; no room for
+  uint64_t replayed = 0;                               // log entries replayed at start
+  uint64_t cells_discarded = 0, rows_discarded = 0;    // for dropped columns, for dropped tables
+  uint64_t schema_changes = 0;                         // since the start
   double last_schema_change_ms = 0;
   uint64_t file_bytes = 0, wal_bytes = 0;
   WalStats wal;
@@ -203,7 +216,8 @@ class Store {
   /// and does not disturb the others. If the commit itself fails, all fail. *effects gets what
   /// changed.
   /// Fewer outcomes than transactions: the others were not run, because the group took long already
-  /// (group_deadline).
+  /// (group_deadline), or because a large one comes next: it runs alone, and its effects list no
+  /// rows (rows_unknown).
   std::vector<Result<Committed>> Execute(std::span<const Transaction> transactions,
                                          CommitEffects* effects);
 
@@ -289,10 +303,29 @@ class Store {
   Result<std::vector<SetAsideChange>> SetAside();
   /// The changeset of one of them. NOT_FOUND.
   Result<std::string> SetAsideBytes(const ChangeId& id);
-  /// Writes its rows again as a local transaction with new stamps, and drops it from the list.
+  /// Writes its rows again as a local transaction with new stamps (a large one: as several, one for
+  /// each chunk; the last is returned), and drops it from the list.
   /// NOT_FOUND; FAILED_PRECONDITION: nothing is left of it, or it does not fit the tables.
   Result<Committed> ApplySetAside(const ChangeId& id, CommitEffects* effects);
   Status DropSetAside(const ChangeId& id);
+
+  // Large transactions of peers: their chunks are staged in the file, survive a restart, and are
+  // applied in one commit when all are there.
+  /// Begins, or goes on with, the version that this manifest stands for. The number of the first
+  /// chunk that is missing; the number of chunks: none is. Staged chunks of another version that is
+  /// not complete go when their room is needed. RESOURCE_EXHAUSTED: it is too large for
+  /// large_transaction_rows_max, large_transaction_bytes_max or large_staged_bytes_max.
+  /// kNeedsSnapshot: it is from before the horizon.
+  Result<uint64_t> StageLarge(std::string_view manifest);
+  /// Each in a commit of its own. One that is there already is replaced. INVALID_ARGUMENT: it is
+  /// malformed or no chunk of this version.
+  Status StageLargeChunk(const ChangeId& id, uint64_t number, std::string_view bytes);
+  /// Applies a version that is complete, or parks it. FAILED_PRECONDITION: a chunk is missing.
+  /// DATA_LOSS: the chunks are not those of the manifest; they are dropped.
+  Result<MergeOutcome> MergeLarge(const ChangeId& id, CommitEffects* effects);
+  /// Rows that the large transaction that runs, this node's or a peer's, has got through so far; 0:
+  /// none runs. Any thread.
+  uint64_t LargeRowsSoFar() const;
 
   // Looking. Digests are of the tables now.
   const Schema& schema() const;

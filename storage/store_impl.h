@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +14,7 @@
 
 #include "base/random.h"
 #include "crdt/actor_table.h"
+#include "crdt/manifest.h"
 #include "storage/acked_file.h"
 #include "storage/capture.h"
 #include "storage/collected.h"
@@ -52,6 +55,12 @@ struct SnapshotShare {
   crdt::VersionSet set_aside;  // dropped, and listed
 };
 
+/// What a commit that goes past the cache may have changed in memory, to be put back when it fails.
+struct DigestsBefore {
+  std::vector<TableDigestState> digests;
+  std::vector<uint64_t> tombstones;
+};
+
 class Store::Impl {
  public:
   explicit Impl(StoreOptions options);
@@ -86,6 +95,12 @@ class Store::Impl {
   Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);
   Status MergeTransfer(uint64_t transfer, CommitEffects* effects);
   Status AbandonTransfers();
+  // execute_large.cc
+  Result<Committed> ExecuteLarge(const Transaction& transaction, CommitEffects* effects);
+  // merge_large.cc
+  Result<uint64_t> StageLarge(std::string_view manifest);
+  Status StageLargeChunk(const ChangeId& id, uint64_t number, std::string_view bytes);
+  Result<MergeOutcome> MergeLarge(const ChangeId& id, CommitEffects* effects);
   // store.cc
   Result<std::vector<RowDigest>> RowsInBucket(std::string_view table, uint32_t bucket);
   StoreStats Stats() const;
@@ -160,6 +175,9 @@ class Store::Impl {
                   std::vector<Result<Committed>>* results, std::vector<bool>* failed,
                   std::vector<Pending>* pending, bool* restart);
   Result<Pending> RunOne(const Transaction& transaction);
+  Result<std::vector<int64_t>> RunStatements(const Transaction& transaction);
+  Status CheckStatements(const Transaction& transaction) const;
+  Error WhyStatementFailed(const Result<int64_t>& changed) const;
   Result<int64_t> RunStatement(const Statement& statement);
   Result<Stmt*> ClientStatement(const std::string& sql);
   Status LogLocal(Pending* pending);
@@ -174,6 +192,46 @@ class Store::Impl {
   static int Authorize(void* self, int action, const char* a, const char* b, const char* c,
                        const char* d);
   static int Progress(void* self);
+
+  // execute_large.cc
+  class LargeWriter;
+  Result<Committed> RunLarge(const Transaction& transaction, Spill* spill, CommitEffects* effects);
+
+  // merge_large.cc
+  /// Before a commit that goes past the cache: everything is in the file, nothing in the cache.
+  Status BeginPastCache(DigestsBefore* before);
+  void UndoPastCache(const Error& why, const DigestsBefore& before);
+  /// The rest of such a commit of one version: log, state, index. Memory follows in AdoptLarge.
+  Status CommitLarge(const crdt::Manifest& manifest, const crdt::Stamp& stamp);
+  void AdoptLarge(const crdt::Manifest& manifest, CommitEffects* effects);
+  Status AddChunk(const ChangeId& id, uint64_t number, std::string_view bytes);
+  Status ForEachChunk(const ChangeId& id, const std::function<Status(const std::string&)>& visit);
+  Status CheckChunks(const crdt::Manifest& manifest);
+  Status MergeChunk(const std::string& bytes, std::string* park_reason, CommitEffects* effects);
+  /// *park_reason: it was not applied, because. Then nothing has changed.
+  Status ApplyLarge(const crdt::Manifest& manifest, std::string* park_reason,
+                    CommitEffects* effects);
+  /// Applies a parked one: one outcome, as of MergeOnce.
+  Status SettleLarge(const ChangeId& id, std::vector<MergeOutcome>* outcome,
+                     CommitEffects* effects);
+  Status ParkLarge(const crdt::Manifest& manifest, const std::string& reason);
+  Status NoteStaged(const ChangeId& id, std::string_view manifest);
+  Status ForgetStaged(const ChangeId& id);
+  /// Chunks that no entry of the log, nothing staged and nothing set aside needs.
+  Status DropLooseChunks();
+  /// Into another file, where they are not staged afterwards.
+  Status CarryChunks(const ChangeId& id, Impl* to);
+  Result<uint64_t> FirstMissingChunk(const ChangeId& id);
+  Status InOneCommit(std::string_view what, const std::function<Status()>& write);
+  Status DropStaged(const ChangeId& id);
+  Status DropTooOld(const ChangeId& id);
+  Status DropWhatCameOtherwise();
+  void Unstage(const ChangeId& id);
+  Status MakeRoom(const crdt::Manifest& manifest);
+  void IgnoreChecks(bool ignore);
+  /// While a large transaction passes, SQLite keeps few pages: its rows come by once.
+  void KeepFewPages(bool few);
+  Status LoadStaged();
 
   // merge.cc
   Status Decode(std::string_view bytes, uint32_t position, MergeBatch* batch,
@@ -217,6 +275,8 @@ class Store::Impl {
   Status Park(const crdt::ChangesetHeader& header, std::string_view bytes,
               const std::string& reason);
   bool FromTheFuture(crdt::HlcTime time) const;
+  /// Why such a change is not taken.
+  std::string BeforeHorizon(crdt::HlcTime time) const;
   bool ParkedIsFull(uint64_t more, uint64_t more_bytes) const;
   void SetCheckConstraints(bool on, const MergeBatch& batch);
 
@@ -249,6 +309,13 @@ class Store::Impl {
   Status ForgetState(const std::string& name);
   Status WriteDirtyRows();
   Status SaveDigests();
+  /// What a checkpoint says besides the rows: the set and newest stamp as given, the log up to seq,
+  /// digests.
+  Status SaveCheckpoint(const crdt::VersionSet& applied_then, crdt::HlcTime newest, uint64_t seq);
+  /// Clock or tombstone of a row whose user row is as it shall be, straight into the file, and the
+  /// digest. Where the file had its clock is free. was_dead: the file had, and counted, a
+  /// tombstone.
+  Status WriteThrough(CachedRow* row, bool present_before, uint64_t digest_change, bool was_dead);
   Status IndexLogTail();
   Status TrimLog(uint64_t* bytes_left, uint64_t* first_left);
   Result<CachedRow*> EnsureCached(const NetChange& net);
@@ -304,6 +371,8 @@ class Store::Impl {
 
   // set_aside.cc
   Status LoadSetAside();
+  Result<Committed> ApplySetAsideRows(std::string_view bytes, CommitEffects* effects);
+  Result<Committed> ApplyLargeSetAside(const ChangeId& id, CommitEffects* effects);
   Status RebuildChangesets(
       const crdt::VersionSet& wanted,
       const std::function<Status(const ChangeId&, crdt::HlcTime, std::string_view)>& take);
@@ -343,6 +412,10 @@ class Store::Impl {
   crdt::HlcTime newest_applied;  // of all stamps ever; hlc may be ahead of it by what was published
   crdt::HlcTime sweep_line;      // the horizon, but for a broken rule
   Collected collected;
+  /// Large versions of peers whose chunks are staged: being fetched, or complete and parked.
+  std::map<ChangeId, crdt::Manifest> large_staged;
+  uint64_t large_staged_bytes = 0;      // as their manifests say
+  std::atomic<uint64_t> large_rows{0};  // LargeRowsSoFar
   std::vector<bool> effect_tables;
   std::unordered_map<std::string, size_t> effect_index;  // row -> position, within one commit
 
@@ -377,17 +450,18 @@ class Store::Impl {
   bool client_sql = false;       // the authorizer looks
   bool changing_schema = false;  // SQLite's work is progress
   std::string denied;            // what it said no to
+  bool large_runs = false;       // a large transaction: other limits, and progress is told
   Instant deadline{};
   const std::vector<Pending>* group = nullptr;  // transactions of the group that runs
   struct Savepoint {
     std::string name;
-    size_t mark;
+    uint64_t mark;
   };
   std::vector<Savepoint> savepoints;
   std::string savepoint_op, savepoint_name;
 
   Stmt begin, commit, savepoint, release, rollback_to, insert_log, insert_actor, save_state,
-      insert_parked, delete_parked;
+      insert_parked, delete_parked, insert_chunk;
 };
 
 }  // namespace patina::storage

@@ -136,6 +136,18 @@ Status Store::Impl::DecodeTransferHeader(ByteReader& in, TransferDecode* decode)
           sender_horizon.ToString() + ")"};
 }
 
+Status Store::Impl::WriteThrough(CachedRow* row, bool present_before, uint64_t digest_change,
+                                 bool was_dead) {
+  TableIo& table = *tables[row->table];
+  AddDigest(table, row->key_hash, digest_change, present_before, row->present);
+  if (row->present && row->dead_in_file) {
+    RETURN_IF_ERROR(table.DeleteDead(*row));
+    --table.tombstones;
+  }
+  if (!row->present && !was_dead) ++table.tombstones;
+  return table.WriteClock(row);
+}
+
 Status Store::Impl::WriteTransferred(MergeBatch* batch) {
   RETURN_IF_ERROR(WriteBatch(batch));
   // First what goes: a rowid may have been given to another row.
@@ -147,15 +159,8 @@ Status Store::Impl::WriteTransferred(MergeBatch* batch) {
   for (size_t i = 0; i < batch->work_count(); ++i) {
     MergeWork& work = batch->work(i);
     if (!work.changed) continue;
-    TableIo& table = *tables[work.table];
-    AddDigest(table, work.key_hash, DigestChange(work), work.cached->present, work.next.present);
-    if (work.next.present && work.next.dead_in_file) {
-      RETURN_IF_ERROR(table.DeleteDead(work.next));
-      --table.tombstones;
-    }
-    if (!work.next.present && (!work.next.dead_in_file || work.tombstone_is_new))
-      ++table.tombstones;
-    RETURN_IF_ERROR(table.WriteClock(&work.next));
+    const bool was_dead = work.next.dead_in_file && !work.tombstone_is_new;
+    RETURN_IF_ERROR(WriteThrough(&work.next, work.cached->present, DigestChange(work), was_dead));
     ++stats.rows_merged;
   }
   return OkStatus();
@@ -226,18 +231,12 @@ Status Store::Impl::MergeStaged(uint64_t transfer, TransferDecode* decode) {
 Status Store::Impl::FinishTransfer(const TransferDecode& decode) {
   crdt::VersionSet all = applied;
   all.Union(decode.claimed);
-  std::string set;
-  ByteWriter out(&set);
-  all.Encode(out);
-  const crdt::HlcTime newest = std::max(newest_applied, decode.newest);
   next_seq = last_seq;
   RETURN_IF_ERROR(AppendLog({{}, last_seq + 1, 0}, LogKind::kTransfer, {}, {}));
-  RETURN_IF_ERROR(SaveActors());
-  if (options.mutant != Mutant::kTransferWithoutCheckpoint)
-    RETURN_IF_ERROR(SaveState("applied", crdt::ValueView::Blob(set)));
-  RETURN_IF_ERROR(SaveState("last_seq", crdt::ValueView::Integer(static_cast<int64_t>(next_seq))));
-  RETURN_IF_ERROR(SaveState("hlc", crdt::ValueView::Integer(static_cast<int64_t>(newest.bits))));
-  RETURN_IF_ERROR(SaveDigests());
+  // A broken rule leaves the set of before.
+  const bool checkpoint = options.mutant != Mutant::kTransferWithoutCheckpoint;
+  RETURN_IF_ERROR(SaveCheckpoint(checkpoint ? all : applied,
+                                 std::max(newest_applied, decode.newest), next_seq));
   for (const auto& [id, change] : parked) {
     if (!all.Contains(id)) continue;
     delete_parked.BindInt(1, actors.Intern(id.actor));
@@ -267,19 +266,11 @@ void Store::Impl::AdoptTransfer(const TransferDecode& decode) {
 
 Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   BeginEffects(effects);
-  RETURN_IF_ERROR(Checkpoint());
-  cache.Clear();  // rows are written past it
-  std::vector<TableDigestState> digests_before;
-  std::vector<uint64_t> tombstones_before;
-  for (const auto& table : tables) {
-    digests_before.push_back(table->digest);
-    tombstones_before.push_back(table->tombstones);
-  }
+  DigestsBefore before;
+  RETURN_IF_ERROR(BeginPastCache(&before));
   TransferDecode decode;
   const crdt::ActorIndex known_actors = actors.size();
-  const bool any_check = std::any_of(tables.begin(), tables.end(),
-                                     [](const auto& table) { return table->has_check(); });
-  if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 1");
+  IgnoreChecks(true);
   const Spilling spilling(*db);
   auto merge = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
@@ -288,23 +279,17 @@ Status Store::Impl::MergeTransfer(uint64_t transfer, CommitEffects* effects) {
   };
   Status status = merge();
   if (!status.ok()) {
-    NoteFailure(status.error());
-    RollBack();
-    cache.Clear();
+    UndoPastCache(status.error(), before);
     ForgetActors(known_actors);
-    for (size_t i = 0; i < tables.size(); ++i) {
-      tables[i]->digest = digests_before[i];
-      tables[i]->tombstones = tombstones_before[i];
-    }
   }
-  if (any_check) (void)db->Exec("PRAGMA ignore_check_constraints = 0");
+  IgnoreChecks(false);
   RETURN_IF_ERROR(status);
   AdoptTransfer(decode);
   NoteAcked();
   effects->last_seq = last_seq;
   effects->rows_unknown = true;
   effects->tables_changed.assign(tables.size(), true);
-  return OkStatus();
+  return DropWhatCameOtherwise();
 }
 
 }  // namespace patina::storage

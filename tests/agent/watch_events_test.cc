@@ -82,7 +82,7 @@ TEST(WatchEventsTest, OtherTablesSayNothing) {
 TEST(WatchEventsTest, ATransferAsksToReadTheTableAnew) {
   storage::LogEntry entry;
   entry.seq = 9;
-  entry.transfer = true;
+  entry.rows_unknown = true;
   v1::WatchResponse response;
   ASSERT_TRUE(AppendWatchEvents(entry, "t", &response).ok());
   ASSERT_EQ(response.events_size(), 1);

@@ -273,6 +273,62 @@ TEST_F(CollectTest, WhatIsSetAsideIsRebuiltFromRowsWhenTheLogHasItNoLonger) {
   EXPECT_THAT(b_.Dump(), ElementsAre("t: 10|8|'old'"));
 }
 
+TEST_F(CollectTest, LargeTransactionsAreKeptOrSetAsideWithTheirChunks) {
+  b_.options.limits.large_chunk_bytes = a_.options.limits.large_chunk_bytes = 1;
+  b_.CloseAndOpen();
+  a_.CloseAndOpen();
+  const Committed old = b_.DoLarge({"INSERT INTO t VALUES ('o1', 7, 8), ('o2', 7, 8)"});
+  const ChangeId old_id{old.actor, old.version};
+  const LargeChange old_change = ReadLarge(b_, old_id);
+  ASSERT_TRUE(a_.store->StageLarge(*old_change.manifest).ok());
+  for (uint64_t i = 0; i < 2; ++i) {
+    ASSERT_TRUE(a_.store->StageLargeChunk(old_id, i, *old_change.chunks[i]).ok());
+  }
+  Sleep(10);
+  CollectAll(a_, now_);
+  EXPECT_EQ(a_.store->MergeLarge(old_id, &a_.effects)->state, MergeState::kTooOld);
+  EXPECT_EQ(a_.store->StageLarge(*old_change.manifest).error().code, kNeedsSnapshot);
+  EXPECT_EQ(a_.store->Stats().too_old, 2u);
+  EXPECT_THAT(a_.Rows("SELECT count(*) FROM __patina_chunk"), ElementsAre("0")) << "not kept";
+  // The sender has begun to fetch what this node has: that must not take its chunks away.
+  const Committed recent = b_.DoLarge({"INSERT INTO t VALUES ('n1', 2, 2), ('n2', 2, 2)"});
+  const ChangeId recent_id{recent.actor, recent.version};
+  const LargeChange change = ReadLarge(b_, recent_id);
+  ASSERT_TRUE(a_.store->StageLarge(*change.manifest).ok());
+  ASSERT_TRUE(a_.store->StageLargeChunk(recent_id, 0, *change.chunks[0]).ok());
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  b_.CrashAndOpen();
+  EXPECT_THAT(b_.Dump(), ElementsAre("t: 2|2|'n1'", "t: 2|2|'n2'"));
+  EXPECT_EQ(TakeLarge(a_, ReadLarge(b_, recent_id))->state, MergeState::kApplied) << "serves it";
+
+  const auto listed = b_.store->SetAside();
+  ASSERT_TRUE(listed.ok() && listed->size() == 1);
+  EXPECT_EQ(*b_.store->SetAsideBytes(old_id), *old_change.manifest);
+  EXPECT_GT(b_.store->Stats().set_aside_bytes, 2 * old_change.chunks[0]->size());
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok()) << "and once more";
+  b_.CrashAndOpen();
+  const auto applied = b_.store->ApplySetAside(old_id, &b_.effects);
+  ASSERT_TRUE(applied.ok()) << applied.error().ToString();
+  EXPECT_TRUE(b_.effects.rows_unknown);
+  EXPECT_THAT(b_.Rows("SELECT id FROM t WHERE a = 7 ORDER BY id"), ElementsAre("'o1'", "'o2'"));
+  EXPECT_EQ(b_.store->Stats().set_aside_bytes, 0u);
+  EXPECT_THAT(b_.Rows("SELECT count(*) FROM __patina_chunk"), ElementsAre("2")) << "the kept one's";
+}
+
+TEST_F(CollectTest, AParkedLargeTransactionSurvivesASnapshot) {
+  TestNode c(MustParse(kSchema), now_);
+  b_.clock.SetWallMs(now_ + kHourMs);
+  const Committed future = b_.DoLarge({"INSERT INTO t VALUES ('f1', 1, 1), ('f2', 1, 1)"});
+  const LargeChange change = ReadLarge(b_, {future.actor, future.version});
+  EXPECT_EQ(TakeLarge(c, change)->state, MergeState::kParked);
+  ASSERT_TRUE(TakeSnapshot(a_, c).ok());
+  c.CrashAndOpen();
+  EXPECT_GT(c.store->Stats().large_staged_bytes, 0u);
+  c.clock.SetWallMs(now_ + kHourMs);
+  EXPECT_EQ(c.Settle().size(), 1u);
+  EXPECT_EQ(c.Dump(), b_.Dump());
+}
+
 TEST_F(CollectTest, TheOldestThatAreSetAsideGoWhenThereIsNoRoom) {
   b_.options.limits.set_aside_changes_max = 3;
   b_.CloseAndOpen();

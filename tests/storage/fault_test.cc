@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <set>
 
 #include "base/log.h"
+#include "crdt/manifest.h"
 #include "tests/storage/fault_vfs.h"
 #include "tests/storage/test_util.h"
 
@@ -54,6 +56,8 @@ class FaultyWorld {
         peer_(node_.options.schema),
         disk_(node_.options.path) {
     node_.options.limits.page_cache_kib = 40;  // pages leave the cache before the commit
+    node_.options.limits.large_memory_bytes = peer_.options.limits.large_memory_bytes = 500;
+    node_.options.limits.large_chunk_bytes = peer_.options.limits.large_chunk_bytes = 300;
     node_.options.limits.row_cache_bytes = rng_.Chance(0.5) ? 500 : 1u << 20;
     for (TestNode* node : {&node_, &peer_}) {
       node->options.seed = rng_.Next() | 1;
@@ -74,8 +78,10 @@ class FaultyWorld {
     const uint64_t lot = rng_.Below(100);
     if (lot < 40) {
       Write();
-    } else if (lot < 60) {
+    } else if (lot < 54) {
       Merge();
+    } else if (lot < 60) {
+      MergeLarge();
     } else if (lot < 66) {
       Say("checkpoint", node_.store->Checkpoint());
     } else if (lot < 70) {
@@ -113,7 +119,7 @@ class FaultyWorld {
     }
     FaultDisk::Fault fault;
     fault.op = kOps[rng_.Below(std::size(kOps))];
-    fault.file = static_cast<File>(rng_.Below(3));
+    fault.file = static_cast<File>(rng_.Below(4));
     fault.skip = rng_.Below(20);
     fault.times = rng_.Chance(0.5) ? 1 : 1 + rng_.Below(50);
     fault.half = rng_.Chance(0.5);
@@ -162,6 +168,11 @@ class FaultyWorld {
       }
       trace_ += ";";
     }
+    if (rng_.Chance(0.3)) {
+      group.resize(1);
+      group[0].large = true;
+      trace_ += " (the first alone, large)";
+    }
     for (const Result<Committed>& result : node_.Run(group)) {
       trace_ += result.ok() ? StrCat(" -> ", result->version) : " -> " + result.error().ToString();
       if (!result.ok()) {
@@ -171,8 +182,48 @@ class FaultyWorld {
       if (result->version == 0) continue;
       const ChangeId id{result->actor, result->version};
       EXPECT_TRUE(acknowledged_.insert(id).second) << "a version is used twice";
-      record_[id] = result->changeset;
+      if (!group[0].large) record_[id] = result->changeset;
     }
+  }
+
+  /// What the peer writes, chunk by chunk; after a failure, or only some, the next time goes on.
+  void MergeLarge() {
+    if (!large_) {
+      const Committed done = peer_.DoLarge({Sql(), Sql(), Sql()});
+      if (done.version == 0) return;
+      const ChangeId id{done.actor, done.version};
+      large_ = id;
+      record_[id] = ReadLarge(peer_, id).manifest;
+    }
+    const LargeChange change = ReadLarge(peer_, *large_);
+    const auto first = node_.store->StageLarge(*change.manifest);
+    Status status = first.ok() ? OkStatus() : Status(first.error());
+    for (uint64_t i = first.value_or(0); i < change.chunks.size() && status.ok(); ++i) {
+      if (rng_.Chance(0.1)) return;
+      status = node_.store->StageLargeChunk(*large_, i, *change.chunks[i]);
+    }
+    Say("stage", status);
+    if (!status.ok()) return;
+    const auto outcome = node_.store->MergeLarge(*large_, &node_.effects);
+    Say("merge large", outcome.ok() ? OkStatus() : Status(outcome.error()));
+    if (!outcome.ok()) return;
+    EXPECT_NE(outcome->state, MergeState::kRejected) << outcome->reason;
+    acknowledged_.insert(*large_);
+    large_.reset();
+  }
+
+  void GiveLarge(TestNode& from, TestNode& to) {
+    for (const auto& [id, bytes] : record_) {
+      const bool lacks = from.store->applied().Contains(id) && !to.store->applied().Contains(id);
+      if (!lacks || !crdt::IsManifest(*bytes)) continue;
+      EXPECT_TRUE(TakeLarge(to, ReadLarge(from, id)).ok());
+    }
+  }
+
+  /// record_ has the manifests only.
+  OracleState SaysOf(const ChangeId& id, const SharedBytes& bytes) {
+    if (!crdt::IsManifest(*bytes)) return Says(bytes);
+    return Says(ReadLarge(id.actor == peer_.store->actor() ? peer_ : node_, id));
   }
 
   void Merge() {
@@ -236,7 +287,7 @@ class FaultyWorld {
     record_.insert(log->changes.begin(), log->changes.end());
     OracleState expected;
     for (const auto& [id, bytes] : record_) {
-      if (node_.store->applied().Contains(id)) JoinInto(expected, Says(bytes));
+      if (node_.store->applied().Contains(id)) JoinInto(expected, SaysOf(id, bytes));
     }
     for (const ChangeId& id : acknowledged_) {
       ASSERT_TRUE(node_.store->applied().Contains(id)) << "lost: " << id.version;
@@ -254,13 +305,15 @@ class FaultyWorld {
     disk_.Heal();
     EXPECT_TRUE(node_.Try({"REPLACE INTO t (id) VALUES ('last')"}).ok()) << "it goes on by itself";
     node_.Merge(peer_.Log());
+    GiveLarge(peer_, node_);
     Check();
     if (::testing::Test::HasFailure()) return;
     peer_.clock.AdvanceMs(node_.clock.WallMs() - peer_.clock.WallMs());
     std::vector<SharedBytes> all;
     for (const auto& [id, bytes] : record_) {
-      if (node_.store->applied().Contains(id)) all.push_back(bytes);
+      if (node_.store->applied().Contains(id) && !crdt::IsManifest(*bytes)) all.push_back(bytes);
     }
+    GiveLarge(node_, peer_);
     peer_.Merge(all);
     EXPECT_EQ(node_.Digests(), peer_.Digests());
     EXPECT_EQ(node_.store->applied().digest(), peer_.store->applied().digest());
@@ -277,6 +330,7 @@ class FaultyWorld {
   std::map<ChangeId, SharedBytes> record_;
   std::set<ChangeId> acknowledged_;
   std::vector<SharedBytes> waiting_;  // from the peer, not yet merged
+  std::optional<ChangeId> large_;     // the same, being fetched
   std::string trace_;
 };
 

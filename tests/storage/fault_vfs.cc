@@ -84,7 +84,7 @@ struct FaultDisk::State {
   /// How many of the bytes there is room for.
   int Room(File file, int count, int64_t offset) {
     const std::lock_guard lock(mutex);
-    if (quota == UINT64_MAX) return count;
+    if (quota == UINT64_MAX || file == File::kSpill) return count;
     const auto size = static_cast<int64_t>(SizeOf(file == File::kWal ? path + "-wal" : path));
     const auto grows = std::max<int64_t>(0, offset + count - size);
     const uint64_t used = Bytes(), left = used >= quota ? 0 : quota - used;
@@ -118,9 +118,15 @@ Disks& AllDisks() {
   return disks;
 }
 
+File KindOf(std::string_view path) {
+  if (path.ends_with("-wal")) return File::kWal;
+  return path.ends_with("-spill") ? File::kSpill : File::kDatabase;
+}
+
 std::shared_ptr<State> DiskOf(std::string_view path) {
-  constexpr std::string_view kWalEnd = "-wal";
-  if (path.ends_with(kWalEnd)) path.remove_suffix(kWalEnd.size());
+  for (const std::string_view end : {"-wal", "-spill"}) {
+    if (path.ends_with(end)) path.remove_suffix(end.size());
+  }
   Disks& disks = AllDisks();
   const std::lock_guard lock(disks.mutex);
   const auto found = disks.by_path.find(path);
@@ -224,7 +230,7 @@ int Open(sqlite3_vfs*, const char* path, sqlite3_file* file, int flags, int* out
   std::shared_ptr<State> disk =
       path != nullptr && (wal || database) ? DiskOf(path) : std::shared_ptr<State>();
   if (disk == nullptr) return g_real->xOpen(g_real, path, file, flags, out_flags);
-  const File kind = wal ? File::kWal : File::kDatabase;
+  const File kind = KindOf(path);
   file->pMethods = nullptr;
   bool half = false;
   if (const int code = disk->Check(Op::kOpen, kind, &half); code != SQLITE_OK) return code;
@@ -239,8 +245,8 @@ int Open(sqlite3_vfs*, const char* path, sqlite3_file* file, int flags, int* out
 int Delete(sqlite3_vfs*, const char* path, int sync_folder) {
   if (const std::shared_ptr<State> disk = DiskOf(path)) {
     bool half = false;
-    const File kind = std::string_view(path).ends_with("-wal") ? File::kWal : File::kDatabase;
-    if (const int code = disk->Check(Op::kDelete, kind, &half); code != SQLITE_OK) return code;
+    if (const int code = disk->Check(Op::kDelete, KindOf(path), &half); code != SQLITE_OK)
+      return code;
   }
   return g_real->xDelete(g_real, path, sync_folder);
 }

@@ -13,7 +13,7 @@ namespace patina::storage {
 /// Any thread. Make it before the database is opened; files keep to the disk they were opened on.
 class FaultDisk {
  public:
-  enum class File : uint8_t { kAny, kDatabase, kWal };
+  enum class File : uint8_t { kAny, kDatabase, kWal, kSpill };
   enum class Op : uint8_t { kAny, kOpen, kRead, kWrite, kSync, kTruncate, kDelete };
 
   struct Fault {
@@ -31,8 +31,9 @@ class FaultDisk {
   FaultDisk& operator=(const FaultDisk&) = delete;
 
   void Add(const Fault& fault);
-  /// A disk of this size for the database and its log together: what does not fit fails with
-  /// SQLITE_FULL after the bytes that do. What lies inside the files may be written again.
+  /// A disk of this size for the database and its log (not the spill) together: what does not fit
+  /// fails with SQLITE_FULL after the bytes that do. What lies inside the files may be written
+  /// again.
   void SetQuota(uint64_t bytes);
   /// Reads of this byte of the file give it with these bits turned.
   void FlipOnRead(File file, int64_t offset, uint8_t bits);

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "crdt/manifest.h"
 #include "tests/storage/test_util.h"
 
 // Three nodes, random SQL, random delivery, crashes, checkpoints, schema upgrades and transfers
@@ -65,6 +66,8 @@ class World {
       nodes_.push_back(std::make_unique<TestNode>(i == 2 && rng_.Chance(0.5) ? new_ : old_));
       TestNode& node = *nodes_.back();
       node.options.limits.log_bytes_max = rng_.Chance(0.3) ? 300 : 1u << 20;
+      node.options.limits.large_memory_bytes = 1;
+      node.options.limits.large_chunk_bytes = 1;
       node.options.limits.row_cache_bytes = rng_.Chance(0.5) ? 500 : 1u << 20;
       Reopen(node, false);
       shadow_.push_back(Image(node));
@@ -137,7 +140,7 @@ class World {
     TestNode& node = *nodes_[index];
     OracleState expected;
     for (const auto& [id, bytes] : record_) {
-      if (node.store->applied().Contains(id)) JoinInto(expected, Says(bytes));
+      if (node.store->applied().Contains(id)) JoinInto(expected, SaysOf(bytes));
     }
     ASSERT_EQ(node.Dump(), Visible(expected, node.options.schema)) << "node " << index;
     ASSERT_EQ(node.store->received().Size(),
@@ -230,7 +233,7 @@ class World {
                   const std::map<std::string, std::string>& after, const Committed& committed,
                   const Schema& schema) {
     OracleState says;
-    if (committed.changeset) says = Says(committed.changeset);
+    if (committed.version != 0) says = SaysOf(record_[{committed.actor, committed.version}]);
     std::set<std::string> named;
     for (const auto& [name, row] : says) {
       const std::string full = name.first + name.second;
@@ -274,10 +277,16 @@ class World {
     std::vector<Transaction> group;
     const uint64_t count = rng_.Chance(0.5) ? 1 : 1 + rng_.Below(3);
     for (uint64_t i = 0; i < count; ++i) group.push_back(RandomTransaction(node));
+    if (count == 1 && rng_.Chance(0.3)) {
+      group[0].large = true;
+      std::erase_if(group[0].statements, [](const auto& statement) {
+        return statement.sql.find("SAVEPOINT") == 0 || statement.sql.find("ROLLBACK") == 0;
+      });
+    }
     for (const Transaction& transaction : group) {
       for (const auto& statement : transaction.statements)
         trace_ += StrCat("\n  node ", index, ": ", statement.sql);
-      trace_ += ";";
+      trace_ += transaction.large ? "; (large)" : ";";
     }
     const auto before = Image(node);
     const uint64_t last_seq = node.store->last_seq();
@@ -290,20 +299,58 @@ class World {
         continue;
       }
       if (result->version == 0) continue;
-      trace_ += " -> " + Describe(result->changeset);
+      const ChangeId id{result->actor, result->version};
+      SharedBytes bytes = result->changeset;
+      if (group[0].large) {
+        large_[id] = ReadLarge(node, id);
+        bytes = large_[id].manifest;
+      }
+      trace_ += " -> " + DescribeAny(bytes);
       ++logged;
       ASSERT_EQ(result->version, ++version);
       ASSERT_EQ(result->seq, last_seq + logged);
-      const ChangeId id{result->actor, result->version};
-      ASSERT_TRUE(record_.emplace(id, result->changeset).second) << "a version is used twice";
+      ASSERT_TRUE(record_.emplace(id, bytes).second) << "a version is used twice";
       for (size_t other = 0; other < nodes_.size(); ++other) {
         const uint64_t copies = other == index ? 0 : rng_.Below(3);
-        for (uint64_t i = 0; i < copies; ++i) wires_[other].push_back(result->changeset);
+        for (uint64_t i = 0; i < copies; ++i) wires_[other].push_back(bytes);
       }
     }
     ASSERT_EQ(node.store->last_seq(), last_seq + logged);
     if (count == 1 && results[0].ok())
       CheckWrite(before, Image(node), *results[0], node.store->schema());
+    FollowEffects(index);
+  }
+
+  /// What a changeset or a manifest says.
+  OracleState SaysOf(const SharedBytes& bytes) {
+    if (!crdt::IsManifest(*bytes)) return Says(bytes);
+    return Says(large_.at(crdt::PeekChangesetHeader(*bytes)->id));
+  }
+
+  std::string DescribeAny(const SharedBytes& bytes) {
+    if (!crdt::IsManifest(*bytes)) return Describe(bytes);
+    std::string text = "large:";
+    for (const SharedBytes& chunk : large_.at(crdt::PeekChangesetHeader(*bytes)->id).chunks)
+      text += " " + Describe(chunk) + ";";
+    return text;
+  }
+
+  /// Now and then only a part is fetched.
+  void DeliverLarge(size_t index, const SharedBytes& manifest) {
+    const ChangeId id = crdt::PeekChangesetHeader(*manifest)->id;
+    const LargeChange& change = large_.at(id);
+    TestNode& node = *nodes_[index];
+    if (rng_.Chance(0.3)) {
+      const auto first = node.store->StageLarge(*manifest);
+      ASSERT_TRUE(first.ok()) << first.error().ToString();
+      if (*first < change.chunks.size()) {
+        ASSERT_TRUE(node.store->StageLargeChunk(id, *first, *change.chunks[*first]).ok());
+      }
+      return;
+    }
+    const auto outcome = TakeLarge(node, change);
+    ASSERT_TRUE(outcome.ok()) << outcome.error().ToString();
+    ASSERT_NE(outcome->state, MergeState::kRejected) << outcome->reason;
     FollowEffects(index);
   }
 
@@ -317,7 +364,11 @@ class World {
     }
     if (batch.empty()) return;
     trace_ += StrCat("\n  node ", index, " merges:");
-    for (const auto& bytes : batch) trace_ += " [" + Describe(bytes) + "]";
+    for (const auto& bytes : batch) trace_ += " [" + DescribeAny(bytes) + "]";
+    const auto small = std::stable_partition(
+        batch.begin(), batch.end(), [](const auto& bytes) { return crdt::IsManifest(*bytes); });
+    for (auto bytes = batch.begin(); bytes != small; ++bytes) DeliverLarge(index, *bytes);
+    batch.erase(batch.begin(), small);
     for (const MergeOutcome& outcome : nodes_[index]->Merge(batch)) {
       ASSERT_NE(outcome.state, MergeState::kRejected) << outcome.reason;
     }
@@ -369,14 +420,20 @@ class World {
 
   void Heal() {
     OracleState all;
-    for (const auto& [id, bytes] : record_) JoinInto(all, Says(bytes));
+    for (const auto& [id, bytes] : record_) JoinInto(all, SaysOf(bytes));
     std::vector<SharedBytes> everything;
     for (const auto& [id, bytes] : record_) everything.push_back(bytes);
     for (size_t i = 0; i < nodes_.size(); ++i) {
       nodes_[i]->options.schema = new_;
       Reopen(*nodes_[i], rng_.Chance(0.5));
       rng_.Shuffle(everything);
-      nodes_[i]->Merge(everything);
+      const auto small =
+          std::stable_partition(everything.begin(), everything.end(),
+                                [](const auto& bytes) { return crdt::IsManifest(*bytes); });
+      for (auto bytes = everything.begin(); bytes != small; ++bytes) {
+        ASSERT_TRUE(TakeLarge(*nodes_[i], large_.at(crdt::PeekChangesetHeader(**bytes)->id)).ok());
+      }
+      nodes_[i]->Merge({small, everything.end()});
       Check(i);
       EXPECT_EQ(nodes_[i]->store->Parked().size(), 0u);
       EXPECT_EQ(nodes_[i]->Digests(), nodes_[0]->Digests());
@@ -395,7 +452,8 @@ class World {
   Schema old_, new_;
   std::vector<std::unique_ptr<TestNode>> nodes_;
   std::vector<std::map<std::string, std::string>> shadow_;
-  std::map<ChangeId, SharedBytes> record_;
+  std::map<ChangeId, SharedBytes> record_;  // changesets, manifests of large transactions
+  std::map<ChangeId, LargeChange> large_;
   std::map<size_t, std::vector<SharedBytes>> wires_;
   std::string trace_;
 };

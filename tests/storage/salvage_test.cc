@@ -16,13 +16,28 @@ constexpr const char* kSchema = "CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY
 constexpr size_t kPage = 4096;
 
 SalvageReport MustSalvage(const std::string& path, std::vector<SharedBytes>* changes) {
-  const auto report =
-      SalvageOwnChanges(path, "n", [changes](const std::vector<SharedBytes>& batch) {
-        changes->insert(changes->end(), batch.begin(), batch.end());
-        return OkStatus();
-      });
+  SalvageTaker take;
+  take.changes = [changes](const std::vector<SharedBytes>& batch) {
+    changes->insert(changes->end(), batch.begin(), batch.end());
+    return OkStatus();
+  };
+  take.large = [](const std::string&, const auto&) { return Status(Internal("not expected")); };
+  const auto report = SalvageOwnChanges(path, "n", take);
   EXPECT_TRUE(report.ok());
   return report.ok() ? *report : SalvageReport();
+}
+
+SalvageTaker Into(TestNode* node) {
+  SalvageTaker take;
+  take.changes = [node](const std::vector<SharedBytes>& batch) {
+    node->Merge(batch);
+    return OkStatus();
+  };
+  take.large = [node](const std::string& manifest, const auto& read) -> Status {
+    const auto outcome = MergeSalvaged(*node->store, manifest, read, &node->effects);
+    return outcome.ok() ? OkStatus() : Status(outcome.error());
+  };
+  return take;
 }
 
 std::set<std::string> AsSet(const std::vector<SharedBytes>& changes) {
@@ -116,15 +131,42 @@ TEST_F(SalvageTest, WhatIsSalvagedMergesIntoANewFile) {
   Write(60);
   node_.Close();
   TestNode fresh(node_.options.schema);
-  const auto report = SalvageOwnChanges(node_.options.path, "n", [&](const auto& batch) {
-    fresh.Merge(batch);
-    return OkStatus();
-  });
-  ASSERT_TRUE(report.ok());
+  ASSERT_TRUE(SalvageOwnChanges(node_.options.path, "n", Into(&fresh)).ok());
   EXPECT_EQ(fresh.store->applied().Size(), own_.size());
   for (const SharedBytes& change : peer_.Log()) fresh.Merge(change);
   node_.Open();
   EXPECT_EQ(fresh.Digests(), node_.Digests());
+}
+
+TEST_F(SalvageTest, ItsLargeTransactionsComeWithTheirChunks) {
+  node_.options.limits.large_chunk_bytes = 100;
+  node_.CloseAndOpen();
+  node_.DoLarge({"INSERT INTO t SELECT value, zeroblob(60) FROM json_each('[1,2,3,4,5]')"});
+  node_.Do("UPDATE t SET a = 'later' WHERE id = 3");
+  node_.Crash();
+  TestNode fresh(node_.options.schema);
+  ASSERT_TRUE(SalvageOwnChanges(node_.options.path, "n", Into(&fresh)).ok());
+  node_.Open();
+  EXPECT_EQ(fresh.Dump(), node_.Dump());
+  EXPECT_EQ(fresh.Digests(), node_.Digests());
+}
+
+TEST_F(SalvageTest, OfALargeTransactionWithAMissingChunkNothingIsAppliedAndAPeerCanHelp) {
+  node_.options.limits.large_chunk_bytes = 100;
+  node_.CloseAndOpen();
+  const Committed large =
+      node_.DoLarge({"INSERT INTO t SELECT value, zeroblob(60) FROM json_each('[1,2,3,4,5]')"});
+  const LargeChange change = ReadLarge(node_, {large.actor, large.version});
+  node_.Close();
+  RunForeign(node_.options.path, "DELETE FROM __patina_chunk WHERE number = 2");
+  TestNode fresh(node_.options.schema);
+  const auto report = SalvageOwnChanges(node_.options.path, "n", Into(&fresh));
+  ASSERT_TRUE(report.ok());
+  EXPECT_THAT(report->problems, testing::ElementsAre(testing::HasSubstr("chunk 2 of")));
+  EXPECT_EQ(report->unreadable, 1u);
+  EXPECT_TRUE(fresh.Dump().empty());
+  EXPECT_EQ(*fresh.store->StageLarge(*change.manifest), 2u) << "the others wait";
+  EXPECT_EQ(TakeLarge(fresh, change)->state, MergeState::kApplied);
 }
 
 TEST_F(SalvageTest, OfAFileThatIsNoneNothing) {

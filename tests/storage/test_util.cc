@@ -123,6 +123,18 @@ Committed TestNode::Do(std::initializer_list<std::string> sql) {
   return result.ok() ? *result : Committed();
 }
 
+Result<Committed> TestNode::TryLarge(std::initializer_list<std::string> sql) {
+  Transaction transaction = Tx(sql);
+  transaction.large = true;
+  return Run({transaction})[0];
+}
+
+Committed TestNode::DoLarge(std::initializer_list<std::string> sql) {
+  Result<Committed> result = TryLarge(sql);
+  EXPECT_TRUE(result.ok()) << *sql.begin() << ": " << result.error().ToString();
+  return result.ok() ? *result : Committed();
+}
+
 std::vector<MergeOutcome> TestNode::Merge(const std::vector<SharedBytes>& changesets) {
   auto outcomes = store->Merge(changesets, &effects);
   EXPECT_TRUE(outcomes.ok()) << outcomes.error().ToString();
@@ -203,7 +215,7 @@ std::vector<SharedBytes> TestNode::Log() {
   EXPECT_TRUE(entries.ok()) << entries.error().ToString();
   if (!entries.ok()) return bytes;
   for (const LogEntry& entry : *entries) {
-    if (!entry.transfer) bytes.push_back(entry.bytes);
+    if (!entry.rows_unknown) bytes.push_back(entry.bytes);
   }
   return bytes;
 }
@@ -230,6 +242,30 @@ Status TakeTransfer(TestNode& to, const std::vector<std::string>& chunks, uint64
     RETURN_IF_ERROR(to.store->StageTransferChunk(number, i, chunks[i]));
   }
   return to.store->MergeTransfer(number, &to.effects);
+}
+
+LargeChange ReadLarge(TestNode& from, const ChangeId& id) {
+  LargeChange change;
+  const auto log = from.reader->ReadLog({{id.actor, {{id.version, id.version}}}}, UINT64_MAX);
+  EXPECT_TRUE(log.ok() && log->changes.size() == 1);
+  if (log.ok() && log->changes.size() == 1) change.manifest = log->changes[0].second;
+  for (bool last = false; !last;) {
+    auto chunk = from.reader->ReadLargeChunk(id, change.chunks.size());
+    EXPECT_TRUE(chunk.ok()) << chunk.error().ToString();
+    last = !chunk.ok() || chunk->last;
+    if (chunk.ok()) change.chunks.push_back(Share(std::move(chunk->bytes)));
+  }
+  return change;
+}
+
+Result<MergeOutcome> TakeLarge(TestNode& to, const LargeChange& change) {
+  ASSIGN_OR_RETURN(const crdt::ChangesetHeader header, crdt::PeekChangesetHeader(*change.manifest));
+  const ChangeId id = header.id;
+  ASSIGN_OR_RETURN(const uint64_t first, to.store->StageLarge(*change.manifest));
+  for (uint64_t i = first; i < change.chunks.size(); ++i) {
+    RETURN_IF_ERROR(to.store->StageLargeChunk(id, i, *change.chunks[i]));
+  }
+  return to.store->MergeLarge(id, &to.effects);
 }
 
 std::string DescribeKey(std::string_view packed) {
@@ -344,6 +380,12 @@ OracleState Says(const SharedBytes& changeset) {
     }
   }
   return state;
+}
+
+OracleState Says(const LargeChange& change) {
+  OracleState all;
+  for (const SharedBytes& chunk : change.chunks) JoinInto(all, Says(chunk));
+  return all;
 }
 
 std::vector<std::string> Visible(const OracleState& state, const Schema& schema) {

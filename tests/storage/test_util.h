@@ -77,6 +77,9 @@ class TestNode {
   /// Must succeed.
   Committed Do(std::initializer_list<std::string> sql);
   Committed Do(const std::string& sql) { return Do({sql}); }
+  Result<Committed> TryLarge(std::initializer_list<std::string> sql);
+  /// Must succeed.
+  Committed DoLarge(std::initializer_list<std::string> sql);
   std::vector<MergeOutcome> Merge(const std::vector<SharedBytes>& changesets);
   MergeState Merge(const SharedBytes& changeset) { return Merge(std::vector{changeset})[0].state; }
   std::vector<ChangeId> Settle();
@@ -106,6 +109,15 @@ class TestNode {
 std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
                                         size_t chunk_bytes);
 Status TakeTransfer(TestNode& to, const std::vector<std::string>& chunks, uint64_t number = 1);
+
+/// A large transaction as its log has it.
+struct LargeChange {
+  SharedBytes manifest;
+  std::vector<SharedBytes> chunks;
+};
+LargeChange ReadLarge(TestNode& from, const ChangeId& id);
+/// Stages what is missing, and applies it.
+Result<MergeOutcome> TakeLarge(TestNode& to, const LargeChange& change);
 
 /// "t+('k') a=1 b=NULL; t-('k'); t~('k') b=2": inserted, deleted, updated.
 std::string Describe(const SharedBytes& changeset);
@@ -139,6 +151,7 @@ OracleRow Join(const OracleRow& one, const OracleRow& other);
 void JoinInto(OracleState& state, const OracleState& more);
 /// What a changeset says.
 OracleState Says(const SharedBytes& changeset);
+OracleState Says(const LargeChange& change);
 /// As TestNode::Dump() of a node with this schema.
 std::vector<std::string> Visible(const OracleState& state, const Schema& schema);
 /// Stamps of all live rows, "table key column value time actor version", for comparing with

@@ -60,7 +60,7 @@ TEST_F(TransferTest, ANewNodeGetsEverythingInChunksOfAnySize) {
     EXPECT_EQ(fresh.store->received(), from_.store->applied());
     EXPECT_TRUE(fresh.effects.rows_unknown);
     EXPECT_EQ(fresh.store->last_seq(), 1u) << "a marker";
-    EXPECT_TRUE((*fresh.reader->ReadLogAfter(0, 1000))[0].transfer);
+    EXPECT_TRUE((*fresh.reader->ReadLogAfter(0, 1000))[0].rows_unknown);
   }
 }
 
