@@ -143,6 +143,15 @@ class AdminService final : public v1::Admin::CallbackService {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
     auto answer = std::make_shared<Answer>(reactor);
     response->set_uptime_ms(ToMs(SystemClock().Now() - started_));
+    // Then the store cannot be asked.
+    if (const Writer::Stats writer = context_.writer->stats(); writer.large_running_ms > 0) {
+      response->set_busy(
+          "a large transaction runs since " + std::to_string(writer.large_running_ms) + " ms, " +
+          std::to_string(writer.large_rows) + " rows so far; other writes wait for it");
+      FillFromThreads(context_, streams_, response);
+      answer->Finish(grpc::Status::OK);
+      return reactor;
+    }
     context_.writer->Run([this, answer, response](storage::Store& store) {
       FillFromStore(store, *context_.config, response);
       FillFromThreads(context_, streams_, response);

@@ -193,6 +193,9 @@ class Agent::Impl {
     listeners.on_staged = [net](uint64_t transfer, uint64_t number, Status status) {
       net->OnStaged(transfer, number, std::move(status));
     };
+    listeners.on_large_staged = [net](uint64_t transfer, auto next) {
+      net->OnLargeStaged(transfer, std::move(next));
+    };
     listeners.on_transfer_merged = [net](uint64_t transfer, auto received) {
       net->OnTransferMerged(transfer, std::move(received));
     };

@@ -27,6 +27,7 @@ Result<storage::Statement> ToStatement(const v1::Statement& statement) {
 Result<storage::Transaction> ToTransaction(const v1::ExecuteRequest& request) {
   if (request.statements().empty()) return InvalidArgument("the transaction has no statement");
   storage::Transaction transaction;
+  transaction.large = request.large();
   transaction.statements.reserve(static_cast<size_t>(request.statements_size()));
   for (const v1::Statement& statement : request.statements()) {
     Result<storage::Statement> converted = ToStatement(statement);

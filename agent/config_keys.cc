@@ -22,24 +22,29 @@ ConfigKey Milliseconds(std::string_view name, Duration* target, int64_t min_ms =
 }
 
 void AddStorage(storage::StoreLimits& store, Keys* keys) {
-  keys->insert(keys->end(), {Count("transaction_rows_max", &store.transaction_rows_max),
-                             Count("statement_bytes_max", &store.statement_bytes_max),
-                             Count("statements_max", &store.statements_max),
-                             Count("changeset_bytes_max", &store.changeset.bytes_max, 1, 1 << 30),
-                             Count("changeset_rows_max", &store.changeset.rows_max),
-                             Count("changeset_tables_max", &store.changeset.tables_max),
-                             Count("dirty_rows_max", &store.dirty_rows_max),
-                             Milliseconds("checkpoint_interval_ms", &store.checkpoint_interval),
-                             Count("row_cache_bytes", &store.row_cache_bytes, 0),
-                             Count("page_cache_kib", &store.page_cache_kib, 64),
-                             Count("max_clock_skew_ms", &store.max_clock_skew_ms, 0),
-                             Count("parked_bytes_max", &store.parked_bytes_max),
-                             Count("parked_changesets_max", &store.parked_changesets_max),
-                             Count("log_bytes_max", &store.log_bytes_max),
-                             Milliseconds("log_age_ms_max", &store.log_age_max),
-                             Count("wal_bytes_max", &store.wal_bytes_max, 16 << 20),
-                             Milliseconds("transaction_deadline_ms", &store.transaction_deadline),
-                             Milliseconds("group_deadline_ms", &store.group_deadline)});
+  keys->insert(keys->end(),
+               {Count("transaction_rows_max", &store.transaction_rows_max),
+                Count("statement_bytes_max", &store.statement_bytes_max),
+                Count("statements_max", &store.statements_max),
+                Count("changeset_bytes_max", &store.changeset.bytes_max, 1, 1 << 30),
+                Count("changeset_rows_max", &store.changeset.rows_max),
+                Count("changeset_tables_max", &store.changeset.tables_max),
+                Count("dirty_rows_max", &store.dirty_rows_max),
+                Milliseconds("checkpoint_interval_ms", &store.checkpoint_interval),
+                Count("row_cache_bytes", &store.row_cache_bytes, 0),
+                Count("page_cache_kib", &store.page_cache_kib, 64),
+                Count("max_clock_skew_ms", &store.max_clock_skew_ms, 0),
+                Count("parked_bytes_max", &store.parked_bytes_max),
+                Count("parked_changesets_max", &store.parked_changesets_max),
+                Count("log_bytes_max", &store.log_bytes_max),
+                Milliseconds("log_age_ms_max", &store.log_age_max),
+                Count("wal_bytes_max", &store.wal_bytes_max, 16 << 20),
+                Milliseconds("transaction_deadline_ms", &store.transaction_deadline),
+                Count("large_transaction_rows_max", &store.large_transaction_rows_max),
+                Count("large_transaction_bytes_max", &store.large_transaction_bytes_max),
+                Milliseconds("large_transaction_deadline_ms", &store.large_transaction_deadline),
+                Count("large_staged_bytes_max", &store.large_staged_bytes_max),
+                Milliseconds("group_deadline_ms", &store.group_deadline)});
 }
 
 void AddMembership(gossip::Config& core, Keys* keys) {

@@ -102,6 +102,7 @@ class Net::Impl {
   /// Fresh changes: the first at once, then at most one batch a window.
   void OnLocalCommit(std::vector<gossip::Change> changes) {
     for (gossip::Change& change : changes) {
+      if (change.bytes == nullptr) continue;  // a large one: peers fetch its chunks
       if (fresh_bytes_.load(std::memory_order_relaxed) > kFreshBytesMax) {
         change.bytes = nullptr;  // left to repair, and counted there
       } else {
@@ -231,10 +232,24 @@ void Net::OnStaged(uint64_t transfer, uint64_t number, Status status) {
   });
 }
 
+void Net::OnLargeStaged(uint64_t transfer, Result<uint64_t> next) {
+  impl_->Post([core = &impl_->core(), transfer, next = std::move(next)] {
+    if (next.ok()) {
+      core->Node().OnLargeStaged(transfer, *next, core->now(), core->out());
+    } else if (next.error().code == storage::kNeedsSnapshot) {
+      core->Node().OnTransferNeedsSnapshot(transfer, core->now(), core->out());
+    } else {
+      core->Node().OnTransferFailed(transfer, next.error().ToString(), core->now(), core->out());
+    }
+  });
+}
+
 void Net::OnTransferMerged(uint64_t transfer, Result<crdt::VersionSet> received) {
   impl_->Post([core = &impl_->core(), transfer, received = std::move(received)] {
     if (received.ok()) {
       core->Node().OnTransferMerged(transfer, *received, core->now(), core->out());
+    } else if (received.error().code == storage::kNeedsSnapshot) {
+      core->Node().OnTransferNeedsSnapshot(transfer, core->now(), core->out());
     } else {
       core->Node().OnTransferFailed(transfer, received.error().ToString(), core->now(),
                                     core->out());

@@ -59,6 +59,7 @@ class Net {
   void OnPersisted(std::vector<ChangeId> ids);
   void OnPersistFailed(std::vector<ChangeId> ids);
   void OnStaged(uint64_t transfer, uint64_t number, Status status);
+  void OnLargeStaged(uint64_t transfer, Result<uint64_t> next);
   void OnTransferMerged(uint64_t transfer, Result<crdt::VersionSet> received);
   void OnParked(std::vector<ChangeId> ids);
   void OnActor(ActorId actor);

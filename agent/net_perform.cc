@@ -40,8 +40,12 @@ void NetCore::PerformPersist(gossip::Outputs& outputs) {
     if (!writer_->Merge(std::move(outputs.persist))) Node().OnPersistFailed(ids, now_, out_);
   }
   if (!outputs.abandon_staged.empty()) writer_->AbandonTransfers();
+  for (auto& large : outputs.stage_large) {
+    writer_->StageLarge(large.transfer, std::move(large.manifest));
+  }
   for (auto& chunk : outputs.stage) {
-    if (!writer_->StageChunk(chunk.transfer, chunk.number, std::move(chunk.bytes), chunk.last)) {
+    if (!writer_->StageChunk(chunk.transfer, chunk.number, std::move(chunk.bytes), chunk.last,
+                             chunk.large)) {
       Node().OnTransferFailed(chunk.transfer, "the writer's queue is full", now_, out_);
     }
   }

@@ -78,6 +78,11 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "store.rows_discarded", stats.rows_discarded);
   Count(status, "store.schema_changes", stats.schema_changes);
   Count(status, "store.last_schema_change_ms", static_cast<uint64_t>(stats.last_schema_change_ms));
+  Count(status, "store.large_local", stats.large_local);
+  Count(status, "store.large_merged", stats.large_merged);
+  Count(status, "store.large_staged_bytes", stats.large_staged_bytes,
+        config.store.large_staged_bytes_max);
+  Count(status, "store.large_refused", stats.large_refused);
   Count(status, "store.replayed", stats.replayed);
   Count(status, "store.tombstones", stats.tombstones);
   Count(status, "store.wal_bytes", stats.wal_bytes, config.store.wal_bytes_max);
@@ -123,6 +128,8 @@ void CountQueues(const ApiContext& context, const ApiStreams& streams, v1::Statu
   Count(status, "writer.groups", writer.groups);
   Count(status, "writer.merge_batches", writer.merge_batches);
   Count(status, "writer.longest_commit_us", writer.longest_commit_us);
+  Count(status, "writer.longest_silence_ms", writer.longest_silence_ms);
+  Count(status, "writer.large_running_ms", writer.large_running_ms);
   Count(status, "readers.queued", context.readers->queued(), config.reader_queue_max);
   Count(status, "net_readers.queued", context.net_readers->queued(), config.reader_queue_max);
   Count(status, "api.streams", streams.open(), streams.streams_max());
@@ -171,6 +178,14 @@ void CountMembership(const gossip::Counters& gossip, v1::StatusResponse* status)
   Count(status, "gossip.refutations", gossip.refutations);
   Count(status, "gossip.deaths", gossip.deaths);
   Count(status, "gossip.name_conflicts", gossip.name_conflicts);
+}
+
+void CountLarge(const gossip::Counters& gossip, const Config& config, v1::StatusResponse* status) {
+  Count(status, "gossip.large_asked", gossip.large_asked);
+  Count(status, "gossip.large_merged", gossip.large_merged);
+  Count(status, "gossip.large_waiting", gossip.large_waiting, config.gossip_core.large_waiting_max);
+  Count(status, "gossip.large_chunks_here", gossip.large_chunks_here);
+  Count(status, "gossip.large_chunks_of", gossip.large_chunks_of);
 }
 
 void CountSpreading(const gossip::Counters& gossip, v1::StatusResponse* status) {
@@ -245,6 +260,7 @@ void FillFromThreads(const ApiContext& context, const ApiStreams& streams,
   CountNet(net, config, status);
   CountMembership(net.gossip, status);
   CountSpreading(net.gossip, status);
+  CountLarge(net.gossip, config, status);
 }
 
 }  // namespace patina::agent

@@ -1,5 +1,6 @@
 #include "agent/transfer_server.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@ struct TransferServer::Session {
   uint64_t serving = 0;
   uint64_t schema = 0;
   crdt::VersionSet receiver_applied;
+  std::optional<ChangeId> large = std::nullopt;
   std::unique_ptr<storage::Reader> reader;
   // The net thread's.
   bool busy = true;
@@ -34,6 +36,8 @@ void TransferServer::Open(gossip::Outputs::OpenTransfer open) {
   session->serving = open.serving;
   session->schema = open.schema;
   session->receiver_applied = std::move(open.receiver_applied);
+  session->large = open.large;
+  session->next = open.first;
   sessions_[open.serving] = session;
   const Status submitted = readers_->Submit([this, session](storage::Reader&) {
     auto reader = storage::Reader::Open(path_, {.snapshots = writer_->snapshots()});
@@ -42,7 +46,11 @@ void TransferServer::Open(gossip::Outputs::OpenTransfer open) {
       return;
     }
     session->reader = *std::move(reader);
-    Begin(session);
+    if (session->large) {
+      ReadNext(session);
+    } else {
+      Begin(session);
+    }
   });
   if (!submitted.ok()) Fail(open.serving, submitted.error().ToString());
 }
@@ -65,9 +73,11 @@ void TransferServer::Begin(const std::shared_ptr<Session>& session) {
 
 /// Any thread; the session is not busy with anything else.
 void TransferServer::ReadNext(const std::shared_ptr<Session>& session) {
-  const Status submitted = readers_->Submit([this, session](storage::Reader&) {
+  const uint64_t number = session->next;
+  const Status submitted = readers_->Submit([this, session, number](storage::Reader&) {
     auto chunk = std::make_shared<Result<storage::Reader::TransferChunk>>(
-        session->reader->NextTransferChunk());
+        session->large ? session->reader->ReadLargeChunk(*session->large, number)
+                       : session->reader->NextTransferChunk());
     post_([this, serving = session->serving, chunk] { OnChunk(serving, std::move(*chunk)); });
   });
   if (!submitted.ok()) Fail(session->serving, submitted.error().ToString());

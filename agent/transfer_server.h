@@ -14,6 +14,7 @@ namespace patina::agent {
 
 /// Serves whole-difference transfers: each has a storage reader of its own that holds one read
 /// snapshot, taken on the writer thread right after a checkpoint, so that no commit comes between.
+/// And the chunks of large transactions, each read for itself.
 /// The net thread's.
 class TransferServer {
  public:

@@ -75,6 +75,16 @@ class Writer::Impl {
 
   WriterQueue& queue() { return queue_; }
   const std::shared_ptr<storage::Snapshots>& snapshots() const { return snapshots_; }
+
+  /// On the writer thread.
+  void StageLarge(storage::Store& store, uint64_t transfer, std::string_view manifest) {
+    auto next = store.StageLarge(manifest);
+    if (!next.ok() && Now() >= rejected_log_at_) {  // it is asked for again
+      rejected_log_at_ = Now() + kRejectedLogInterval;
+      LogWarning("writer", "a peer's large transaction is not fetched: ", next.error().ToString());
+    }
+    if (listeners_.on_large_staged) listeners_.on_large_staged(transfer, std::move(next));
+  }
   bool OnThread() const { return std::this_thread::get_id() == thread_.get_id(); }
 
   Stats stats() const {
@@ -87,6 +97,11 @@ class Writer::Impl {
     stats.merge_batches = merge_batches_.load(std::memory_order_relaxed);
     stats.merged = merged_.load(std::memory_order_relaxed);
     stats.merge_rejected = rejected_.load(std::memory_order_relaxed);
+    if (const int64_t since = large_since_ms_.load(std::memory_order_relaxed); since != 0) {
+      stats.large_running_ms = static_cast<uint64_t>(std::max<int64_t>(1, SteadyMs(Now()) - since));
+      stats.large_rows = store_->LargeRowsSoFar();
+    }
+    stats.longest_silence_ms = longest_silence_ms_;
     stats.longest_commit_us = longest_commit_us_.load(std::memory_order_relaxed);
     return stats;
   }
@@ -126,6 +141,10 @@ class Writer::Impl {
   /// silence: the thread may say nothing for this long, see Store::SetProgress.
   void NoteTurn(Duration silence = {}) {
     const Instant now = Now();
+    if (busy_.load(std::memory_order_relaxed)) {
+      const int64_t silent_ms = SteadyMs(now) - last_turn_ms_.load(std::memory_order_relaxed);
+      longest_silence_ms_ = std::max(longest_silence_ms_.load(), static_cast<uint64_t>(silent_ms));
+    }
     silent_until_ms_.store(SteadyMs(now + silence), std::memory_order_release);
     last_turn_ms_.store(SteadyMs(now), std::memory_order_release);
   }
@@ -161,7 +180,9 @@ class Writer::Impl {
     }
     storage::CommitEffects effects;
     const Instant before = Now();
+    if (transactions[0].large) large_since_ms_.store(SteadyMs(before), std::memory_order_relaxed);
     auto results = store_->Execute(transactions, &effects);
+    large_since_ms_.store(0, std::memory_order_relaxed);
     NoteCommit(before);
     groups_.fetch_add(1, std::memory_order_relaxed);
     // What did not fit the group's time comes first in the next.
@@ -304,6 +325,7 @@ class Writer::Impl {
     const WriterQueue::Chunk chunk = std::move(batch_.chunks.front());
     batch_.chunks.pop_front();
     queue_.DoneMerges(chunk.bytes->size());
+    if (chunk.large) return StageOfLarge(chunk);
     const Status staged = store_->StageTransferChunk(chunk.transfer, chunk.number, *chunk.bytes);
     if (!staged.ok() || !chunk.last) {
       if (listeners_.on_staged) listeners_.on_staged(chunk.transfer, chunk.number, staged);
@@ -321,6 +343,41 @@ class Writer::Impl {
     }
     if (merged.ok()) TellEffects(std::move(effects));
     parked_ = true;  // what the transfer brought may be what a parked change waits for
+    CheckBroken();
+  }
+
+  /// A chunk of a large transaction; after the last one all of it.
+  void StageOfLarge(const WriterQueue::Chunk& chunk) {
+    Status staged = OkStatus();
+    if (!chunk.bytes->empty()) {
+      staged = store_->StageLargeChunk(*chunk.large, chunk.number, *chunk.bytes);
+    }
+    if (!staged.ok() || !chunk.last) {
+      if (listeners_.on_staged) listeners_.on_staged(chunk.transfer, chunk.number, staged);
+      return CheckBroken();
+    }
+    storage::CommitEffects effects;
+    const Instant before = Now();
+    large_since_ms_.store(SteadyMs(before), std::memory_order_relaxed);
+    auto merged = store_->MergeLarge(*chunk.large, &effects);
+    large_since_ms_.store(0, std::memory_order_relaxed);
+    NoteCommit(before);
+    if (merged.ok() && merged->state == storage::MergeState::kRejected) {
+      merged = ResourceExhausted("too much is parked already (" + merged->reason + ")");
+    } else if (merged.ok() && merged->state == storage::MergeState::kTooOld) {
+      merged = Error{storage::kNeedsSnapshot, merged->reason};
+    }
+    if (!merged.ok()) NoteRejected(*chunk.large, merged.error().ToString());
+    if (merged.ok() && merged->state == storage::MergeState::kParked) {
+      parked_ = true;
+      TellParked();  // before it counts as received
+    }
+    if (listeners_.on_transfer_merged) {
+      listeners_.on_transfer_merged(chunk.transfer,
+                                    merged.ok() ? Result<crdt::VersionSet>(store_->received())
+                                                : Result<crdt::VersionSet>(merged.error()));
+    }
+    if (merged.ok()) TellEffects(std::move(effects));
     CheckBroken();
   }
 
@@ -403,7 +460,8 @@ class Writer::Impl {
   std::atomic<bool> busy_{false};
   std::atomic<int64_t> last_turn_ms_{0}, silent_until_ms_{0};
   std::atomic<uint64_t> groups_{0}, merge_batches_{0}, merged_{0}, rejected_{0};
-  std::atomic<uint64_t> longest_commit_us_{0};
+  std::atomic<uint64_t> longest_commit_us_{0}, longest_silence_ms_{0};
+  std::atomic<int64_t> large_since_ms_{0};  // 0: none runs
 };
 
 Writer::Writer(const Config& config, std::unique_ptr<storage::Store> store)
@@ -430,8 +488,15 @@ bool Writer::Merge(std::vector<gossip::Change> changes) {
   return impl_->queue().AddMerges(std::move(changes));
 }
 
-bool Writer::StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last) {
-  return impl_->queue().AddChunk({transfer, number, std::move(bytes), last});
+bool Writer::StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last,
+                        const std::optional<ChangeId>& large) {
+  return impl_->queue().AddChunk({transfer, number, std::move(bytes), last, large});
+}
+
+void Writer::StageLarge(uint64_t transfer, gossip::SharedBytes manifest) {
+  Run([this, transfer, manifest = std::move(manifest)](storage::Store& store) {
+    impl_->StageLarge(store, transfer, *manifest);
+  });
 }
 
 void Writer::AbandonTransfers() {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "agent/config.h"
@@ -28,6 +29,8 @@ class Writer {
     /// After each commit that changed something, in commit order.
     std::function<void(std::shared_ptr<const storage::CommitEffects>)> on_commit;
     std::function<void(uint64_t transfer, uint64_t number, Status)> on_staged;
+    /// The number of the first chunk of a large transaction that is missing.
+    std::function<void(uint64_t transfer, Result<uint64_t> next)> on_large_staged;
     std::function<void(uint64_t transfer, Result<crdt::VersionSet> received)> on_transfer_merged;
     std::function<void(ActorId)> on_actor;  // the process has minted its actor
     /// The file is damaged: the node has to leave service. Once.
@@ -55,7 +58,11 @@ class Writer {
 
   /// False when the queue is full: nothing was taken.
   bool Merge(std::vector<gossip::Change> changes);
-  bool StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last);
+  /// large: the transaction that it is a chunk of; after the last one (which may be empty: all are
+  /// there) that is merged, else the transfer.
+  bool StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last,
+                  const std::optional<ChangeId>& large = {});
+  void StageLarge(uint64_t transfer, gossip::SharedBytes manifest);
   void AbandonTransfers();
 
   /// Runs on the writer thread between commits, for what must see or touch the store (status,
@@ -68,9 +75,13 @@ class Writer {
   std::shared_ptr<storage::Snapshots> snapshots() const;
 
   struct Stats {
+    uint64_t longest_silence_ms = 0;  // between two signs of life to the watchdog
     uint64_t queued_transactions = 0, queued_bytes = 0, refused = 0, groups = 0, merge_batches = 0;
     uint64_t longest_commit_us = 0;
     uint64_t merged = 0, merge_rejected = 0, merges_refused = 0;
+    /// How long the large transaction that runs has done so (own or a peer's), and how many rows it
+    /// has got through; 0: none does.
+    uint64_t large_running_ms = 0, large_rows = 0;
   };
   Stats stats() const;
   /// Steady milliseconds when the thread last came round or got on with something long, for the

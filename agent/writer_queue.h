@@ -30,6 +30,7 @@ class WriterQueue {
     uint64_t number = 0;
     gossip::SharedBytes bytes;
     bool last = false;
+    std::optional<ChangeId> large = std::nullopt;
   };
   using Task = std::function<void(storage::Store&)>;
   struct Batch {

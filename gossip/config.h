@@ -54,6 +54,9 @@ struct Config {
       std::chrono::milliseconds(300);  // younger ones are left to the broadcast
   int transfers_served_max = 2;
   Duration transfer_timeout = std::chrono::seconds(20);
+  /// For fetching one large transaction from one peer; then it goes on with another.
+  Duration large_fetch_deadline = std::chrono::minutes(10);
+  size_t large_waiting_max = 256;  // then they are asked for again later
   /// May this node take another's file? Only a performer that can begin anew with it says so.
   bool snapshots_taken = false;
   int snapshots_served_max = 2;

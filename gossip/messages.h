@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -117,6 +118,10 @@ struct TransferRequest {
   uint64_t transfer = 0;  // chosen by the receiver, unique in its process
   uint64_t schema = 0;
   crdt::VersionSet applied;
+  /// Not the whole difference but the chunks of this large transaction, from this one on; their
+  /// numbers are the transaction's own.
+  std::optional<ChangeId> large = std::nullopt;
+  uint64_t first = 0;
 };
 struct TransferChunk {
   uint64_t transfer = 0;

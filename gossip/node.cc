@@ -18,6 +18,7 @@ namespace patina::gossip {
 void Outputs::Clear() {
   persist.clear();
   stage.clear();
+  stage_large.clear();
   abandon_staged.clear();
   datagrams.clear();
   frames.clear();
@@ -30,9 +31,9 @@ void Outputs::Clear() {
 }
 
 bool Outputs::Empty() const {
-  return persist.empty() && stage.empty() && abandon_staged.empty() && datagrams.empty() &&
-         frames.empty() && log_reads.empty() && open_transfers.empty() && read_chunks.empty() &&
-         close_transfers.empty() && publish == nullptr && events.empty();
+  return persist.empty() && stage.empty() && stage_large.empty() && abandon_staged.empty() &&
+         datagrams.empty() && frames.empty() && log_reads.empty() && open_transfers.empty() &&
+         read_chunks.empty() && close_transfers.empty() && publish == nullptr && events.empty();
 }
 
 struct Node::Impl {
@@ -216,14 +217,19 @@ void Node::OnTransferStaged(uint64_t transfer, uint64_t number, Instant now, Out
   impl_->transfer.OnStaged(transfer, number, now, out);
 }
 
+void Node::OnLargeStaged(uint64_t transfer, uint64_t next, Instant now, Outputs& out) {
+  impl_->transfer.OnLargeStaged(transfer, next, now, out);
+}
+
 void Node::OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now,
                             Outputs& out) {
-  impl_->transfer.OnMerged(transfer, received, now);
+  impl_->transfer.OnMerged(transfer, received, now, out);
   impl_->sync.OnProgress(now, out);
 }
 
 void Node::OnTransferNeedsSnapshot(uint64_t transfer, Instant now, Outputs& out) {
   const std::optional<std::string> name = impl_->transfer.PeerOf(transfer);
+  if (const auto large = impl_->transfer.LargeOf(transfer)) impl_->settlement.OnTooOld({*large});
   impl_->transfer.OnFailed(transfer, now, out);
   const gossip::Member* peer = name ? impl_->shared.members.Find(*name) : nullptr;
   if (peer != nullptr) impl_->settlement.Begin(*peer, now, out);

@@ -33,8 +33,17 @@ struct Outputs {
     bool last = false;
     /// Of another node's file; after the last one the process goes on as a new one, with it.
     bool snapshot = false;
+    /// Of this large transaction; the last one has no bytes if all were there already.
+    std::optional<ChangeId> large = std::nullopt;
   };
   std::vector<StageChunk> stage;
+  /// A large transaction's chunks are about to be fetched: answered by OnLargeStaged with the
+  /// number of the first that is missing, or OnTransferFailed.
+  struct StageLarge {
+    uint64_t transfer = 0;
+    SharedBytes manifest;
+  };
+  std::vector<StageLarge> stage_large;
   std::vector<uint64_t> abandon_staged;  // transfers whose staged chunks can go
 
   struct DatagramOut {
@@ -68,6 +77,8 @@ struct Outputs {
     crdt::VersionSet receiver_applied;
     bool snapshot = false;  // a copy of the file instead
     uint64_t rows_min = 0;  // of a snapshot: to be refused if the tables hold fewer
+    std::optional<ChangeId> large = std::nullopt;  // the chunks of this large transaction instead …
+    uint64_t first = 0;  // … from this one on; the answers count from there
   };
   std::vector<OpenTransfer> open_transfers;
   struct ReadChunk {
@@ -111,6 +122,9 @@ struct Counters {
   // Of the states exchanged (gossip/known_sets.h): whole sets sent, ours that the peer could not
   // build on, peers whose sets were given up for others'.
   uint64_t sync_states_full = 0, sync_states_refused = 0, sync_peers_forgotten = 0;
+  // Large transactions of peers: fetches begun, merged, waiting for the one that runs.
+  uint64_t large_asked = 0, large_merged = 0, large_waiting = 0;
+  uint64_t large_chunks_here = 0, large_chunks_of = 0;  // of the one that is being fetched
   uint64_t transfers_asked = 0, transfers_merged = 0, transfers_served = 0, transfers_failed = 0;
 };
 
@@ -173,10 +187,12 @@ class Node {
                            Instant now, Outputs& out);
   void OnTransferReadFailed(uint64_t serving, const std::string& reason, Instant now, Outputs& out);
   void OnTransferStaged(uint64_t transfer, uint64_t number, Instant now, Outputs& out);
+  void OnLargeStaged(uint64_t transfer, uint64_t next, Instant now, Outputs& out);
   /// received: all of this node's received set after the merge.
   void OnTransferMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now,
                         Outputs& out);
-  /// The transfer cannot be merged, because the histories differ before a horizon.
+  /// The transfer (or large transaction) cannot be merged, because the histories differ before a
+  /// horizon.
   void OnTransferNeedsSnapshot(uint64_t transfer, Instant now, Outputs& out);
   void OnTransferFailed(uint64_t transfer, const std::string& reason, Instant now, Outputs& out);
 

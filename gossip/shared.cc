@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "crdt/manifest.h"
 #include "gossip/ranges.h"
 
 namespace patina::gossip {
@@ -84,6 +85,7 @@ bool Shared::TakeIn(const Change& change, Outputs& out) {
   if (change.bytes == nullptr || change.id.version == 0 || change.id.version > kVersionMax) {
     return false;
   }
+  if (crdt::IsManifest(*change.bytes)) return false;
   if (Has(change.id)) {
     ++counters.changes_duplicate;
     return false;

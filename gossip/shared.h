@@ -62,8 +62,8 @@ struct Shared {
   void SendFrame(const Member& to, Lane lane, std::shared_ptr<const Frame> frame, Outputs& out);
   void SendFrame(const Member& to, Lane lane, Frame frame, Outputs& out);
 
-  /// Takes a change from a peer in: false if it is malformed, a duplicate (counted) or there is no
-  /// room (counted).
+  /// Takes a change from a peer in: false if it is malformed, a large one's manifest (anti-entropy
+  /// brings that), a duplicate (counted) or there is no room (counted).
   bool TakeIn(const Change& change, Outputs& out);
 };
 

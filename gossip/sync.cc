@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "crdt/manifest.h"
 #include "gossip/ranges.h"
 
 namespace patina::gossip {
@@ -230,6 +231,17 @@ void Sync::Settle(const std::string& name, Instant now, Outputs& out) {
   if (truncated && member != nullptr) Exchange(*member, peer, now, out);
 }
 
+/// Its chunks are fetched, if nothing else of the kind is; else it is asked for again later.
+bool Sync::TakeManifest(const std::string& from, const Change& change, Instant now, Outputs& out) {
+  if (shared_.Has(change.id)) return true;
+  const Member* member = shared_.members.Find(from);
+  if (member != nullptr && member->Reachable() && transfer_.WantLarge(*member, change, now, out)) {
+    return true;
+  }
+  OnRefused({change.id}, now);
+  return false;
+}
+
 void Sync::OnChanges(const std::string& from, const SyncChanges& changes, Instant now,
                      Outputs& out) {
   const auto found = requests_.find(changes.request);
@@ -238,6 +250,10 @@ void Sync::OnChanges(const std::string& from, const SyncChanges& changes, Instan
   request.deadline = now + shared_.config.sync_timeout;
   for (const Change& change : changes.changes) {
     if (!request.wanted.Contains(change.id)) continue;  // not asked for
+    if (change.bytes != nullptr && crdt::IsManifest(*change.bytes)) {
+      request.useful |= TakeManifest(from, change, now, out);
+      continue;
+    }
     const bool had = shared_.Has(change.id);
     const bool taken = shared_.TakeIn(change, out);
     if (taken) ++shared_.counters.sync_changes;

@@ -66,6 +66,7 @@ class Sync {
   std::vector<std::string> DuePeers(Instant now);
   uint64_t AskFor(const std::string& name, crdt::VersionSet& busy, size_t slots, Instant now,
                   Outputs& out);
+  bool TakeManifest(const std::string& from, const Change& change, Instant now, Outputs& out);
   void Settle(const std::string& name, Instant now, Outputs& out);
   crdt::VersionSet Here() const;
   bool Asking(const std::string& name) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "crdt/manifest.h"
 #include "gossip/ranges.h"
 
 namespace patina::gossip {
@@ -61,18 +62,94 @@ bool Transfer::WantSnapshot(const Member& from, uint64_t rows_min, Instant now, 
   return true;
 }
 
+bool Transfer::WantLarge(const Member& from, const Change& manifest, Instant now, Outputs& out) {
+  const bool room = waiting_.size() < shared_.config.large_waiting_max;
+  if (!room || !crdt::DecodeManifest(*manifest.bytes).ok()) return false;
+  shared_.in_flight.Add(manifest.id, manifest.bytes->size());
+  waiting_.push_back({from.info.name, manifest});
+  BeginLarge(now, out);
+  return true;
+}
+
+/// The next of those that wait, if nothing runs.
+void Transfer::BeginLarge(Instant now, Outputs& out) {
+  while (!asked_ && now >= not_before_ && !waiting_.empty()) {
+    const Waiting next = std::move(waiting_.front());
+    waiting_.pop_front();
+    const Member* const from = shared_.members.Find(next.peer);
+    const auto manifest = crdt::DecodeManifest(*next.manifest.bytes);
+    if (shared_.received.Contains(next.manifest.id) || from == nullptr || !from->Reachable() ||
+        !manifest.ok()) {
+      shared_.in_flight.Remove(next.manifest.id);  // anti-entropy finds it again if it lacks
+      continue;
+    }
+    Asked asked;
+    asked.transfer = next_transfer_++;
+    asked.peer = next.peer;
+    asked.staging = true;
+    asked.large = next.manifest.id;
+    asked.chunks = manifest->chunks;
+    // The writer may be busy.
+    asked.deadline = now + shared_.config.transfer_timeout * kMergePatience;
+    asked.ends_at = now + shared_.config.large_fetch_deadline;
+    ++shared_.counters.large_asked;
+    out.stage_large.push_back({asked.transfer, next.manifest.bytes});
+    asked_ = std::move(asked);
+  }
+  shared_.counters.large_waiting = waiting_.size();
+}
+
+void Transfer::OnLargeStaged(uint64_t transfer, uint64_t next, Instant now, Outputs& out) {
+  if (!asked_ || asked_->transfer != transfer || !asked_->large || !asked_->staging) return;
+  asked_->staging = false;
+  asked_->next_number = next;
+  CountLarge();
+  asked_->deadline = now + shared_.config.transfer_timeout;
+  if (next >= asked_->chunks) return Merge(now, std::make_shared<const std::string>(), out);
+  const Member* peer = shared_.members.Find(asked_->peer);
+  if (peer == nullptr) return Fail(now, false, &out);
+  shared_.SendFrame(*peer, Lane::kBulk,
+                    Frame(TransferRequest{transfer, shared_.self.schema, {}, asked_->large, next}),
+                    out);
+}
+
+/// The last chunk is here: what is staged can be merged.
+void Transfer::Merge(Instant now, SharedBytes last_chunk, Outputs& out) {
+  asked_->merging = true;
+  asked_->deadline = now + shared_.config.transfer_timeout * kMergePatience;
+  out.stage.push_back({asked_->transfer, asked_->next_number, std::move(last_chunk), true,
+                       asked_->snapshot, asked_->large});
+}
+
 std::optional<std::string> Transfer::PeerOf(uint64_t transfer) const {
   if (!asked_ || asked_->transfer != transfer) return std::nullopt;
   return asked_->peer;
 }
 
+std::optional<ChangeId> Transfer::LargeOf(uint64_t transfer) const {
+  if (!asked_ || asked_->transfer != transfer) return std::nullopt;
+  return asked_->large;
+}
+
+/// For people: how far the fetch has come.
+void Transfer::CountLarge() {
+  const bool runs = asked_ && asked_->large;
+  shared_.counters.large_chunks_here = runs ? asked_->next_number : 0;
+  shared_.counters.large_chunks_of = runs ? asked_->chunks : 0;
+}
+
 /// Ends the transfer that we asked for; the next one has to wait.
 void Transfer::Fail(Instant now, bool abandon, Outputs* out) {
   ++(asked_->snapshot ? shared_.counters.snapshots_failed : shared_.counters.transfers_failed);
-  if (abandon) out->abandon_staged.push_back(asked_->transfer);
+  if (asked_->large) {  // what is staged stays: it goes on from there, perhaps with another peer
+    shared_.in_flight.Remove(*asked_->large);
+  } else if (abandon) {
+    out->abandon_staged.push_back(asked_->transfer);
+  }
   // A transfer that failed because a snapshot is needed must not hold up the snapshot.
   Instant& not_before = asked_->snapshot ? snapshot_not_before_ : not_before_;
   asked_.reset();
+  CountLarge();
   failures_ = std::min(failures_ + 1, kBackoffDoublings);
   const Duration most = kBackoff * (int64_t{1} << failures_);
   not_before =
@@ -87,10 +164,14 @@ void Transfer::OnChunk(const std::string& from, const TransferChunk& chunk, Inst
       chunk.bytes == nullptr) {
     return;
   }
-  asked_->staging = !chunk.last;
-  asked_->merging = chunk.last;
-  asked_->deadline = now + shared_.config.transfer_timeout * (chunk.last ? kMergePatience : 1);
-  out.stage.push_back({chunk.transfer, chunk.number, chunk.bytes, chunk.last, asked_->snapshot});
+  if (asked_->large && chunk.last != (chunk.number + 1 == asked_->chunks)) {
+    return Fail(now, false, &out);
+  }
+  if (chunk.last) return Merge(now, chunk.bytes, out);
+  asked_->staging = true;
+  asked_->deadline = now + shared_.config.transfer_timeout;
+  out.stage.push_back(
+      {chunk.transfer, chunk.number, chunk.bytes, false, asked_->snapshot, asked_->large});
 }
 
 void Transfer::OnRefused(const std::string& from, const TransferRefused& refused, Instant now,
@@ -105,18 +186,23 @@ void Transfer::OnStaged(uint64_t transfer, uint64_t number, Instant now, Outputs
   if (!asked_->staging) return;
   asked_->staging = false;
   asked_->next_number = number + 1;
+  CountLarge();
   asked_->deadline = now + shared_.config.transfer_timeout;
   const Member* peer = shared_.members.Find(asked_->peer);
   if (peer == nullptr) return Fail(now, true, &out);
   shared_.SendFrame(*peer, Lane::kBulk, Frame(TransferNext{transfer, number + 1}), out);
 }
 
-void Transfer::OnMerged(uint64_t transfer, const crdt::VersionSet& received, Instant) {
+void Transfer::OnMerged(uint64_t transfer, const crdt::VersionSet& received, Instant now,
+                        Outputs& out) {
   shared_.received.Union(received);
   if (!asked_ || asked_->transfer != transfer) return;
-  ++shared_.counters.transfers_merged;
+  if (asked_->large) shared_.in_flight.Remove(*asked_->large);
+  ++(asked_->large ? shared_.counters.large_merged : shared_.counters.transfers_merged);
   failures_ = 0;
   asked_.reset();
+  CountLarge();
+  BeginLarge(now, out);
 }
 
 void Transfer::OnFailed(uint64_t transfer, Instant now, Outputs& out) {
@@ -136,14 +222,20 @@ void Transfer::OnRequest(const Member& from, const TransferRequest& request, Ins
   const auto running = std::count_if(serving_.begin(), serving_.end(),
                                      [](const auto& entry) { return !entry.second.snapshot; });
   std::string refusal;
-  if (request.schema != shared_.self.schema) refusal = "schemas differ";
+  if (request.large) {
+    if (!shared_.received.Contains(*request.large)) refusal = "not received here";
+  } else if (request.schema != shared_.self.schema) {
+    refusal = "schemas differ";
+  }
   if (running >= shared_.config.transfers_served_max) {
     refusal = "too many transfers are being served";
   }
   Serving serving;
+  serving.next_number = request.first;
   serving.transfer = request.transfer;
   serving.deadline = now + shared_.config.transfer_timeout;
-  Serve(from, std::move(serving), {0, request.schema, request.applied, false, 0},
+  Serve(from, std::move(serving),
+        {0, request.schema, request.applied, false, 0, request.large, request.first},
         std::move(refusal), out);
 }
 
@@ -261,6 +353,7 @@ void Transfer::CloseServings(const std::string& peer, Outputs& out) {
 
 void Transfer::Tick(Instant now, Outputs& out) {
   if (asked_ && std::min(asked_->deadline, asked_->ends_at) <= now) Fail(now, true, &out);
+  BeginLarge(now, out);
   for (auto entry = serving_.begin(); entry != serving_.end();) {
     Serving& serving = entry->second;
     if (serving.deadline > now && serving.ends_at > now) {
@@ -276,6 +369,7 @@ void Transfer::Tick(Instant now, Outputs& out) {
 Instant Transfer::NextDeadline() const {
   Instant next = Instant::max();
   if (asked_) next = std::min(asked_->deadline, asked_->ends_at);
+  if (!asked_ && !waiting_.empty()) next = not_before_;
   for (const auto& [serving, entry] : serving_) {
     next = std::min({next, entry.deadline, entry.ends_at});
     if (entry.waiting) next = std::min(next, entry.next_at);

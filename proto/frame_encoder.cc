@@ -100,6 +100,11 @@ struct BodyEncoder {
     message.set_transfer(frame.transfer);
     message.set_schema(frame.schema);
     message.set_applied(SetToBytes(frame.applied));
+    if (frame.large) {
+      message.set_large_actor(std::string(frame.large->actor.AsBytes()));
+      message.set_large_version(frame.large->version);
+      message.set_first(frame.first);
+    }
     message.AppendToString(out);
   }
   void operator()(const gossip::TransferChunk& frame) const {

@@ -241,6 +241,15 @@ Result<PeerMessage> DecodeTransferRequest(std::string_view body, const PeerLimit
   if (!Parse(body, &message) || !ParseSet(message.applied(), limits, &frame.applied)) {
     return Malformed("a transfer request");
   }
+  if (!message.large_actor().empty()) {
+    const auto actor = ActorId::FromBytes(message.large_actor());
+    if (!actor || *actor == ActorId() || message.large_version() == 0 ||
+        message.large_version() > crdt::kMaxVersion) {
+      return Malformed("a transfer request");
+    }
+    frame.large = ChangeId{*actor, message.large_version()};
+    frame.first = message.first();
+  }
   frame.transfer = message.transfer();
   frame.schema = message.schema();
   return PeerMessage(gossip::Frame(std::move(frame)));

@@ -182,6 +182,7 @@ Result<Committed> Store::Impl::ExecuteLarge(const Transaction& transaction,
   // What SQLite itself keeps for the statement (old pages, sorters) must not be in memory either.
   RETURN_IF_ERROR(db->Exec("PRAGMA temp_store = FILE"));
   KeepFewPages(true);
+  const crdt::HybridClock hlc_before = hlc;
   large_runs = true;
   Result<Committed> outcome = [&] {
     const Spilling spilling(*db);  // so it has no savepoints, see Authorize
@@ -191,6 +192,8 @@ Result<Committed> Store::Impl::ExecuteLarge(const Transaction& transaction,
   large_rows = 0;
   KeepFewPages(false);
   capture->Discard();
+  // Its time was taken before it was known whether it changes anything.
+  if (!outcome.ok() || outcome->version == 0) hlc = hlc_before;
   if (!outcome.ok()) {
     UndoPastCache(outcome.error(), before);
     ++stats.transactions_failed;

@@ -22,6 +22,9 @@
 namespace patina::tools {
 namespace {
 
+constexpr Duration kExecuteDeadline = std::chrono::seconds(60);
+constexpr Duration kLargeDeadline = std::chrono::minutes(15);  // the server's own is 10
+
 struct Options {
   std::string sql;
   std::vector<std::string> parameters;
@@ -31,6 +34,7 @@ struct Options {
   std::optional<uint64_t> from;
   uint64_t events_max = 0;
   bool skip_snapshot = false;
+  bool large = false;
 };
 
 void SetStatement(const Options& options, v1::Statement* statement) {
@@ -95,10 +99,11 @@ void Execute(const Options& options, CommandContext& context) {
     if (!statements.ok()) return Fail(context, statements.error().message, kExitUsage);
     for (std::string& sql : *statements) request.add_statements()->set_sql(std::move(sql));
   }
+  request.set_large(options.large);
   const Connection connection = DialOrFail(context);
   if (!connection.channel) return;
   grpc::ClientContext call;
-  PrepareCall(context, call, std::chrono::seconds(60));
+  PrepareCall(context, call, options.large ? kLargeDeadline : kExecuteDeadline);
   v1::ExecuteResponse response;
   const auto begin = std::chrono::steady_clock::now();
   const grpc::Status status =
@@ -171,6 +176,9 @@ void AddStateCommands(CLI::App& app, CommandContext& context) {
   AddSql(exec, *options, false);
   exec->add_option("--file", options->file,
                    "statements separated by semicolons; - is standard input");
+  exec->add_flag("--large", options->large,
+                 "may touch more than 50,000 rows: runs alone, other writes wait, and it reaches "
+                 "other nodes in chunks");
   exec->callback([options, &context] {
     if (options->sql.empty() == options->file.empty()) {
       return Fail(context, "exec: give either SQL or --file", kExitUsage);

@@ -30,6 +30,7 @@ std::string Holders(const v1::StatusResponse& status) {
 /// What a person should look at first; empty when all is well.
 std::vector<std::string> Troubles(const v1::StatusResponse& status) {
   std::vector<std::string> troubles(status.troubles().begin(), status.troubles().end());
+  if (!status.busy().empty()) troubles.push_back("busy: " + status.busy());
   if (status.versions_lacking() > 0) {
     troubles.push_back(HumanCount(status.versions_lacking()) +
                        " versions of other members have not arrived here yet");
@@ -62,8 +63,35 @@ std::vector<std::string> Troubles(const v1::StatusResponse& status) {
   return troubles;
 }
 
+uint64_t CounterOf(const v1::StatusResponse& status, std::string_view name) {
+  for (const v1::Counter& counter : status.counters()) {
+    if (counter.name() == name) return counter.value();
+  }
+  return 0;
+}
+
+/// Of a large transaction of a peer that arrives; empty when none does.
+std::string Fetching(const v1::StatusResponse& status) {
+  const uint64_t chunks = CounterOf(status, "gossip.large_chunks_of");
+  if (chunks == 0) return {};
+  return "a large transaction, " + HumanCount(CounterOf(status, "gossip.large_chunks_here")) +
+         " of " + HumanCount(chunks) + " chunks are here";
+}
+
+/// While the store cannot be asked.
+std::vector<Field> BusyIdentity(const v1::StatusResponse& status) {
+  return {{"name", Text(status.name())},
+          {"region", Text(status.region())},
+          {"cluster", Text(status.cluster())},
+          {"version", Text(status.version())},
+          {"up for", Text(HumanDuration(std::chrono::milliseconds(status.uptime_ms())))},
+          {"memory", Text(HumanBytes(status.memory_bytes()))},
+          {"busy", Text(status.busy())}};
+}
+
 std::vector<Field> Identity(const v1::StatusResponse& status) {
-  return {
+  if (!status.busy().empty()) return BusyIdentity(status);
+  std::vector<Field> fields = {
       {"name", Text(status.name())},
       {"region", Text(status.region())},
       {"cluster", Text(status.cluster())},
@@ -80,6 +108,10 @@ std::vector<Field> Identity(const v1::StatusResponse& status) {
             " ago")},
       {"change log", Text(HumanBytes(status.log_bytes()))},
       {"memory", Text(HumanBytes(status.memory_bytes()))}};
+  if (const std::string what = Fetching(status); !what.empty()) {
+    fields.push_back({"fetching", Text(what)});
+  }
+  return fields;
 }
 
 void PrintTables(std::ostream& out, const v1::StatusResponse& status) {
@@ -116,9 +148,11 @@ void PrintForPeople(std::ostream& out, const v1::StatusResponse& status) {
   for (const std::string& trouble : troubles) out << "  ! " << trouble << '\n';
   out << "\nNode\n";
   PrintFields(out, Format::kTable, Identity(status));
-  PrintTables(out, status);
-  PrintActors(out, status);
-  PrintParked(out, status);
+  if (status.busy().empty()) {
+    PrintTables(out, status);
+    PrintActors(out, status);
+    PrintParked(out, status);
+  }
   out << "\nQueues and counters (zeros left out)\n";
   RowPrinter counters(out, Format::kTable, {"counter", "value", "limit"});
   for (const v1::Counter& counter : status.counters()) {
@@ -179,7 +213,8 @@ nlohmann::ordered_json StatusJson(const v1::StatusResponse& status) {
                                  {"wal_held_by_others_ms", status.wal_held_by_others_ms()},
                                  {"log_bytes", status.log_bytes()},
                                  {"memory_bytes", status.memory_bytes()},
-                                 {"fault_injection", status.fault_injection()}};
+                                 {"fault_injection", status.fault_injection()},
+                                 {"busy", status.busy()}};
   json.update(StatusLists(status));
   return json;
 }

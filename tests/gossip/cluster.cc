@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "base/check.h"
+#include "crdt/manifest.h"
 
 namespace patina::gossip {
 namespace {
@@ -88,6 +89,20 @@ std::vector<ChangeId> Cluster::Write(const std::string& name, int count) {
   return ids;
 }
 
+ChangeId Cluster::WriteLarge(const std::string& name, uint64_t chunks) {
+  Host& writer = host(name);
+  crdt::Manifest manifest;
+  manifest.header.id = {writer.actor, writer.next_version++};
+  manifest.rows = manifest.bytes = manifest.chunks = chunks;
+  const ChangeId id = manifest.header.id;
+  writer.log[id] = std::make_shared<const std::string>(crdt::EncodeManifest(manifest));
+  writer.received.Add(id);
+  Do(name, [&](Node& node, Instant now, Outputs& out) {
+    node.OnLocalCommit({{id, nullptr}}, now, out);
+  });
+  return id;
+}
+
 void Cluster::Partition(const std::set<std::string>& a, const std::set<std::string>& b) {
   for (const std::string& x : a) {
     for (const std::string& y : b) {
@@ -138,6 +153,7 @@ void Cluster::PerformStorage(Host& from, const Outputs& out) {
   PerformPersists(from, out);
   PerformLogReads(from, out);
   PerformTransfers(from, out);
+  PerformLarge(from, out);
 }
 
 void Cluster::PerformPublish(Host& from, const Outputs& out) {
@@ -208,6 +224,9 @@ void Cluster::PerformLogReads(Host& from, const Outputs& out) {
 
 void Cluster::PerformTransfers(Host& from, const Outputs& out) {
   const auto send_chunk = [this, &from](uint64_t serving, uint64_t number) {
+    if (const auto large = from.serving_large.find(serving); large != from.serving_large.end()) {
+      return SendLargeChunk(from, serving, large->second, number);
+    }
     Later(from, kReadTime, [serving, number, &from](Node& node, Instant now, Outputs& outputs) {
       std::string bytes;
       ByteWriter writer(&bytes);
@@ -217,6 +236,11 @@ void Cluster::PerformTransfers(Host& from, const Outputs& out) {
     });
   };
   for (const auto& open : out.open_transfers) {
+    if (open.large) {
+      from.serving_large[open.serving] = *open.large;
+      send_chunk(open.serving, open.first);
+      continue;
+    }
     if (!open.snapshot || from.rows >= open.rows_min) {
       send_chunk(open.serving, 0);
       continue;
@@ -227,6 +251,7 @@ void Cluster::PerformTransfers(Host& from, const Outputs& out) {
   }
   for (const auto& read : out.read_chunks) send_chunk(read.serving, read.number);
   for (const auto& stage : out.stage) {
+    if (stage.large) continue;
     Later(from, kPersistTime, [this, stage, &from](Node& node, Instant now, Outputs& outputs) {
       if (!stage.last) return node.OnTransferStaged(stage.transfer, stage.number, now, outputs);
       crdt::VersionSet theirs;
@@ -242,6 +267,41 @@ void Cluster::PerformTransfers(Host& from, const Outputs& out) {
       }
       from.received.Union(theirs);
       ++from.transfers_merged;
+      node.OnTransferMerged(stage.transfer, from.received, now, outputs);
+    });
+  }
+}
+
+void Cluster::SendLargeChunk(Host& from, uint64_t serving, const ChangeId& id, uint64_t number) {
+  const auto manifest = crdt::DecodeManifest(*from.log.at(id));
+  CHECK(manifest.ok());
+  ++from.large_chunks_served;
+  Later(from, kReadTime,
+        [=, last = number + 1 == manifest->chunks](Node& node, Instant now, Outputs& outputs) {
+          node.OnTransferChunkRead(serving, number, std::make_shared<const std::string>("chunk"),
+                                   last, now, outputs);
+        });
+}
+
+void Cluster::PerformLarge(Host& from, const Outputs& out) {
+  for (const auto& large : out.stage_large) {
+    Later(from, kPersistTime, [large, &from](Node& node, Instant now, Outputs& outputs) {
+      const auto manifest = crdt::DecodeManifest(*large.manifest);
+      CHECK(manifest.ok());
+      from.log[manifest->header.id] = large.manifest;
+      node.OnLargeStaged(large.transfer, from.staged_large[manifest->header.id], now, outputs);
+    });
+  }
+  for (const auto& stage : out.stage) {
+    if (!stage.large) continue;
+    Later(from, kPersistTime, [stage, &from](Node& node, Instant now, Outputs& outputs) {
+      uint64_t& staged = from.staged_large[*stage.large];
+      if (!stage.bytes->empty()) {
+        CHECK(stage.number == staged);
+        ++staged;
+      }
+      if (!stage.last) return node.OnTransferStaged(stage.transfer, stage.number, now, outputs);
+      from.received.Add(*stage.large);
       node.OnTransferMerged(stage.transfer, from.received, now, outputs);
     });
   }

@@ -36,6 +36,10 @@ class Cluster {
     crdt::HlcTime line;           // how far the frontier came
     bool transfers_need_snapshot = false;
     std::set<ChangeId> too_old;  // its storage refuses these
+    // Large transactions: chunks staged, chunks asked of it, and those it serves now.
+    std::map<ChangeId, uint64_t> staged_large;
+    uint64_t large_chunks_served = 0;
+    std::map<uint64_t, ChangeId> serving_large;
     uint64_t snapshots_taken = 0;
     uint64_t rows = 0;  // what it says when asked for a snapshot
     uint64_t next_version = 1;
@@ -71,6 +75,8 @@ class Cluster {
   void Leave(const std::string& name);
   /// The node writes count changes, one transaction each.
   std::vector<ChangeId> Write(const std::string& name, int count = 1);
+  /// One large transaction of so many chunks.
+  ChangeId WriteLarge(const std::string& name, uint64_t chunks);
 
   void Partition(const std::set<std::string>& a, const std::set<std::string>& b);
   void Cut(const std::string& from, const std::string& to) { cut_.insert({from, to}); }
@@ -119,6 +125,8 @@ class Cluster {
   void PerformPersists(Host& host, const Outputs& out);
   void PerformLogReads(Host& host, const Outputs& out);
   void PerformTransfers(Host& host, const Outputs& out);
+  void PerformLarge(Host& host, const Outputs& out);
+  void SendLargeChunk(Host& host, uint64_t serving, const ChangeId& id, uint64_t number);
   void Send(Host& from, Outputs::DatagramOut datagram);
   void Send(Host& from, Outputs::FrameOut frame);
   void ScheduleTick(Host& host);

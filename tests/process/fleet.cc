@@ -111,6 +111,17 @@ std::optional<int> TestAgent::Stop() {
 
 std::string TestAgent::log() const { return ReadFile(folder_ / (name_ + ".log")); }
 
+uint64_t TestAgent::PeakMemoryKib() const {
+  const std::string status = ReadFile("/proc/" + std::to_string(process_->pid()) + "/status");
+  const size_t line = status.find("VmHWM:");
+  return line == std::string::npos ? 0 : std::stoull(status.substr(line + 6));
+}
+
+nlohmann::json TestAgent::Status() const {
+  const auto answers = JsonLines(RunPatina({"status", "--api", api_, "--format", "json"}).out);
+  return answers.empty() ? nlohmann::json::object() : answers[0];
+}
+
 RunResult TestAgent::Exec(const std::vector<std::string>& sql_and_parameters) const {
   std::vector<std::string> arguments = {"exec", "--api", api_};
   arguments.insert(arguments.end(), sql_and_parameters.begin(), sql_and_parameters.end());

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,6 +43,10 @@ class TestAgent {
   int gossip_port() const { return gossip_port_; }
   const std::filesystem::path& data() const { return data_; }
   std::string log() const;
+  /// The most it ever had in memory (VmHWM), since it was started.
+  uint64_t PeakMemoryKib() const;
+  /// `patina status` as JSON; an empty object if it does not answer.
+  nlohmann::json Status() const;
 
   /// One transaction; its exit code is 0 when acknowledged.
   RunResult Exec(const std::vector<std::string>& sql_and_parameters) const;

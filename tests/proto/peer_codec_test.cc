@@ -80,6 +80,7 @@ std::vector<gossip::Frame> Frames(Rng& rng) {
       gossip::SyncRequest{5, MakeRanges(rng), 1 << 20},
       gossip::SyncChanges{5, {MakeChange(rng, 9)}, MakeRanges(rng), true},
       gossip::TransferRequest{6, rng.Next(), MakeSet(rng)},
+      gossip::TransferRequest{6, rng.Next(), {}, ChangeId{rng.NextActorId(), 9}, 17},
       gossip::TransferChunk{6, 3, std::make_shared<const std::string>(1000, 'x'), true},
       gossip::TransferNext{6, 4},
       gossip::TransferRefused{6, "busy"},

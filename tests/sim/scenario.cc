@@ -29,7 +29,7 @@ void AddShortLog(Scenario& scenario) {
 }  // namespace
 
 std::vector<std::string> ScenarioNames() {
-  return {"calm", "loss", "partition", "crash", "clock", "mixed", "all", "transfer"};
+  return {"calm", "loss", "partition", "crash", "clock", "mixed", "all", "transfer", "large"};
 }
 
 std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
@@ -46,6 +46,11 @@ std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
     AddWrongClocks(scenario);
   } else if (name == "transfer") {
     AddShortLog(scenario);
+  } else if (name == "large") {
+    scenario.large = 0.1;
+    AddLoss(scenario);
+    AddPartitions(scenario);
+    scenario.crash_every = milliseconds(2500);
   } else if (name == "all") {
     AddLoss(scenario);
     AddPartitions(scenario);

@@ -24,6 +24,7 @@ struct Scenario {
   Duration down_max = std::chrono::seconds(10);
   double wrong_clocks = 0;     // part of the hosts
   uint64_t log_bytes_max = 0;  // 0: the store's default
+  double large = 0;            // part of the transactions that are large
 };
 
 std::vector<std::string> ScenarioNames();

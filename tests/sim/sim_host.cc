@@ -54,6 +54,7 @@ void SimHost::Crash() {
   ++life_;
   queued_.clear();
   serving_.clear();
+  serving_large_.clear();
   node_.reset();
   reader_.reset();
   store_.reset();
@@ -147,6 +148,10 @@ void SimHost::Perform(Outputs& out) {
     world_.Later(*this, world_.RandomTime(microseconds(500), milliseconds(3)),
                  [this, staged = std::move(chunk)] { Stage(staged); });
   }
+  for (auto& large : out.stage_large) {
+    world_.Later(*this, world_.RandomTime(microseconds(500), milliseconds(3)),
+                 [this, staged = std::move(large)] { StageLarge(staged); });
+  }
   for (auto& read : out.log_reads) {
     world_.Later(*this, world_.RandomTime(microseconds(300), milliseconds(3)),
                  [this, wanted = std::move(read)] { ReadLog(wanted); });
@@ -159,7 +164,10 @@ void SimHost::Perform(Outputs& out) {
     world_.Later(*this, world_.RandomTime(microseconds(300), milliseconds(3)),
                  [this, read] { ReadChunk(read.serving, read.number); });
   }
-  for (const uint64_t serving : out.close_transfers) serving_.erase(serving);
+  for (const uint64_t serving : out.close_transfers) {
+    serving_.erase(serving);
+    serving_large_.erase(serving);
+  }
   for (auto& datagram : out.datagrams) world_.SendDatagram(*this, std::move(datagram));
   for (auto& frame : out.frames) world_.SendFrame(*this, std::move(frame));
 }
@@ -205,6 +213,10 @@ void SimHost::ReadLog(const Outputs::LogRead& read) {
 }
 
 void SimHost::OpenTransfer(const Outputs::OpenTransfer& open) {
+  if (open.large) {
+    serving_large_[open.serving] = *open.large;
+    return ReadChunk(open.serving, open.first);
+  }
   Status status = store_->Checkpoint();
   if (!status.ok()) return world_.Fail(*this, "checkpoint: " + status.error().ToString());
   auto reader =
@@ -223,8 +235,10 @@ void SimHost::OpenTransfer(const Outputs::OpenTransfer& open) {
 
 void SimHost::ReadChunk(uint64_t serving, uint64_t number) {
   const auto found = serving_.find(serving);
-  if (found == serving_.end()) return;  // closed meanwhile
-  auto chunk = found->second->NextTransferChunk(kChunkBytes);
+  const auto large = serving_large_.find(serving);
+  if (found == serving_.end() && large == serving_large_.end()) return;  // closed meanwhile
+  auto chunk = large != serving_large_.end() ? reader_->ReadLargeChunk(large->second, number)
+                                             : found->second->NextTransferChunk(kChunkBytes);
   if (!chunk.ok()) {
     LogInfo("sim", settings_.name, " cannot read a transfer: ", chunk.error().ToString());
   }
@@ -239,7 +253,50 @@ void SimHost::ReadChunk(uint64_t serving, uint64_t number) {
   });
 }
 
+void SimHost::StageLarge(const Outputs::StageLarge& large) {
+  const auto next = store_->StageLarge(*large.manifest);
+  Step([&](Instant now, Outputs& out) {
+    if (next.ok()) return node_->OnLargeStaged(large.transfer, *next, now, out);
+    LargeFailed(large.transfer, next.error(), now, out);
+  });
+}
+
+void SimHost::LargeFailed(uint64_t transfer, const Error& error, Instant now, Outputs& out) {
+  if (error.code != storage::kNeedsSnapshot) {
+    return world_.Fail(*this, "large transaction: " + error.ToString());
+  }
+  node_->OnTransferNeedsSnapshot(transfer, now, out);
+}
+
+void SimHost::StageOfLarge(const Outputs::StageChunk& chunk) {
+  Status status = OkStatus();
+  if (!chunk.bytes->empty()) {
+    status = store_->StageLargeChunk(*chunk.large, chunk.number, *chunk.bytes);
+  }
+  if (status.ok() && chunk.last) {
+    storage::CommitEffects effects;
+    store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
+    const auto outcome = store_->MergeLarge(*chunk.large, &effects);
+    if (!outcome.ok()) {
+      status = outcome.error();
+    } else if (outcome->state == storage::MergeState::kTooOld) {
+      status = Error{storage::kNeedsSnapshot, outcome->reason};
+    }
+    TellParked();
+  }
+  Step([&](Instant now, Outputs& out) {
+    if (!status.ok()) {
+      LargeFailed(chunk.transfer, status.error(), now, out);
+    } else if (chunk.last) {
+      node_->OnTransferMerged(chunk.transfer, store_->received(), now, out);
+    } else {
+      node_->OnTransferStaged(chunk.transfer, chunk.number, now, out);
+    }
+  });
+}
+
 void SimHost::Stage(const Outputs::StageChunk& chunk) {
+  if (chunk.large) return StageOfLarge(chunk);
   Status status = store_->StageTransferChunk(chunk.transfer, chunk.number, *chunk.bytes);
   if (status.ok() && chunk.last) {
     storage::CommitEffects effects;

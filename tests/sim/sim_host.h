@@ -99,6 +99,9 @@ class SimHost {
   void OpenTransfer(const Outputs::OpenTransfer& open);
   void ReadChunk(uint64_t serving, uint64_t number);
   void Stage(const Outputs::StageChunk& chunk);
+  void StageOfLarge(const Outputs::StageChunk& chunk);
+  void StageLarge(const Outputs::StageLarge& large);
+  void LargeFailed(uint64_t transfer, const Error& error, Instant now, Outputs& out);
   void Abandon();
   void TellParked();
 
@@ -112,6 +115,7 @@ class SimHost {
   std::unique_ptr<gossip::Node> node_;
   std::vector<gossip::Change> queued_;
   std::map<uint64_t, std::unique_ptr<storage::Reader>> serving_;
+  std::map<uint64_t, ChangeId> serving_large_;
   Instant tick_at_ = Instant::max();
 };
 

@@ -48,6 +48,12 @@ TEST(SimTest, AnHourForwardOrBackForASecondOrForLongDoesNoHarm) {
   EXPECT_GE(hours, 5u);
 }
 
+TEST(SimTest, LargeTransactionsArriveUnderLossPartitionAndCrash) {
+  const SimResult result = RunOne("large", 4, 12);
+  EXPECT_GT(result.large_writes, 10u);
+  EXPECT_GT(result.large_merged, 50u);
+}
+
 TEST(SimTest, ACalmClusterSendsOneCopyPerNode) {
   const SimResult result = RunOne("calm", 5, 20);
   EXPECT_LE(result.copies_per_change, 1.05);

@@ -79,7 +79,8 @@ class World final : public HostWorld {
   std::map<Endpoint, SimHost*> by_address_;
   Faults faults_;
   Instant now_{};
-  uint64_t order_ = 0, trace_ = 0, events_run_ = 0, writes_ = 0, deliveries_ = 0, fresh_ = 0;
+  uint64_t order_ = 0, trace_ = 0, events_run_ = 0, writes_ = 0, large_writes_ = 0, deliveries_ = 0,
+           fresh_ = 0;
   std::priority_queue<Event> events_;
   bool writing_ = true;
   std::vector<ChangeId> acknowledged_;
@@ -111,6 +112,8 @@ void World::AddHosts(const SimOptions& options, const std::string& folder) {
     settings.path = folder + "/" + name + ".db";
     settings.limits.page_cache_kib = 512;
     settings.limits.row_cache_bytes = 1u << 20;
+    settings.limits.large_memory_bytes = 2'000;
+    settings.limits.large_chunk_bytes = 500;
     if (scenario_.log_bytes_max > 0) {
       settings.limits.log_bytes_max = scenario_.log_bytes_max;
       settings.limits.checkpoint_interval = seconds(1);
@@ -188,13 +191,16 @@ void World::ScheduleWrite() {
 
 void World::WriteSomewhere() {
   SimHost& host = *hosts_[static_cast<size_t>(rng_.Below(hosts_.size()))];
-  const auto transaction = RandomTransaction(rng_, host.clock().WallMs());
+  const bool large = scenario_.large > 0 && rng_.Chance(scenario_.large);
+  const auto transaction = large ? LargeTransaction(rng_, host.clock().WallMs())
+                                 : RandomTransaction(rng_, host.clock().WallMs());
   if (!host.up()) return;
   ++writes_;
   const auto change = host.Write(transaction);
   if (!change) return;
   acknowledged_.push_back(change->id);
-  Trace(Hash64(*change->bytes));
+  if (change->bytes == nullptr) ++large_writes_;
+  Trace(change->bytes == nullptr ? change->id.version : Hash64(*change->bytes));
 }
 
 void World::RunFor(Duration time) {
@@ -266,6 +272,7 @@ void World::Count(SimResult* result) {
   result->virtual_time = now_.time_since_epoch();
   result->events = events_run_;
   result->writes = writes_;
+  result->large_writes = large_writes_;
   result->acknowledged = acknowledged_.size();
   result->deliveries = deliveries_;
   result->crashes = faults_.crashes();
@@ -279,6 +286,7 @@ void World::Count(SimResult* result) {
   for (const auto& host : hosts_) {
     if (!host->up()) continue;
     result->transfers += host->node().counters().transfers_merged;
+    result->large_merged += host->node().counters().large_merged;
     result->sync_changes += host->node().counters().sync_changes;
   }
   if (!acknowledged_.empty() && hosts_.size() > 1) {

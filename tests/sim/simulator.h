@@ -30,7 +30,8 @@ struct SimResult {
   uint64_t crashes = 0, restarts = 0, partitions = 0, clock_jumps = 0, clock_hours = 0;
   uint64_t messages_lost = 0, messages_late = 0, messages_cut = 0;
   uint64_t transfers = 0, sync_changes = 0;
-  double copies_per_change = 0;  // fresh copies per node and change, faults included
+  uint64_t large_writes = 0, large_merged = 0;  // large transactions
+  double copies_per_change = 0;                 // fresh copies per node and change, faults included
 };
 
 /// Runs one cluster through its faults, heals it, and requires that all nodes end up equal and have

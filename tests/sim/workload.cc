@@ -93,4 +93,17 @@ storage::Transaction RandomTransaction(Rng& rng, int64_t wall_ms) {
   return transaction;
 }
 
+storage::Transaction LargeTransaction(Rng& rng, int64_t wall_ms) {
+  storage::Transaction transaction;
+  transaction.large = true;
+  transaction.statements.push_back(
+      {"WITH RECURSIVE n(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM n WHERE i < 149) INSERT INTO "
+       "machines (id, updated_ms) SELECT 'm' || i, ? FROM n WHERE true ON CONFLICT (id) DO UPDATE "
+       "SET generation = generation + 1, updated_ms = excluded.updated_ms",
+       {crdt::Value::Integer(static_cast<int64_t>(rng.Below(100))), crdt::Value::Integer(wall_ms)},
+       {}});
+  transaction.statements.push_back(RandomStatement(rng, wall_ms));
+  return transaction;
+}
+
 }  // namespace patina::sim

@@ -30,11 +30,13 @@ TEST_P(ClusterModelTest, NothingIsLostNothingComesBackAndAllNodesAgree) {
   std::map<std::string, uint64_t> count;
   for (uint64_t seed = seeds.first + GetParam(); seed < seeds.end; seed += kParts) {
     const History history = HistoryOf(seed);
-    const Outcome outcome = RunHistory(history);
+    RunOptions options;
+    options.large = seed % 2 == 0;
+    const Outcome outcome = RunHistory(history, options);
     for (const auto& [what, times] : outcome.count) count[what] += times;
     if (outcome.violation.empty()) continue;
-    const History shortest = Shrink(history);
-    RunOptions traced;
+    const History shortest = Shrink(history, options);
+    RunOptions traced = options;
     traced.trace = true;
     const Outcome shown = RunHistory(shortest, traced);
     FAIL() << "seed " << seed << ": " << outcome.violation << "\nshrunk to " << shortest.size()

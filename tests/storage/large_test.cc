@@ -261,6 +261,14 @@ TEST_F(LargeTest, WhatChangesNothingInEffectUsesNoVersion) {
   EXPECT_EQ(node_.Digests(), digests);
 }
 
+TEST_F(LargeTest, WhatChangesNothingDoesNotMoveTheClock) {
+  node_.Do("INSERT INTO words VALUES ('k1', 1, 'n')");
+  node_.clock.AdvanceMs(10'000);
+  EXPECT_EQ(node_.DoLarge({"UPDATE words SET a = 1"}).version, 0u);
+  node_.clock.AdvanceMs(-10'000);
+  EXPECT_LT(node_.Do("UPDATE words SET a = 2").time.ms(), node_.clock.WallMs() + 10);
+}
+
 TEST_F(LargeTest, ItRunsAloneAndTheOthersOfItsGroupAfterwards) {
   Transaction first = Tx({"INSERT INTO words (id) VALUES ('a')"});
   Transaction large = Tx({"INSERT INTO words (id) VALUES ('b')"});

@@ -117,11 +117,27 @@ void World::NoteWrite(Node& node, const Committed& committed) {
   Require(committed.time <= std::max(crdt::HlcTime{seen.bits + 1}, cluster),
           "the clock is ahead without a cause: node ", node.name, " wrote at ",
           committed.time.ToString(), ", it is ", cluster.ToString());
-  record_[id] = {committed.changeset, Says(committed.changeset), committed.time, node.name};
-  last_written_ = committed.changeset;
+  Record& record = record_[id];
+  record = {committed.changeset, {}, {}, committed.time, node.name};
+  if (record.bytes == nullptr) {
+    ++count["large"];
+    record.large = node.ReadLarge(id);
+    record.bytes = record.large.manifest;
+    record.says = Says(record.large);
+  } else {
+    record.says = Says(record.bytes);
+  }
+  last_written_ = record.bytes;
   node.admitted.Add(id);
   Say("    writes ", Describe({committed.time.bits, id.actor, id.version}), ": ",
-      storage::Describe(committed.changeset));
+      DescribeRecord(record));
+}
+
+std::string World::DescribeRecord(const Record& record) {
+  if (record.large.chunks.empty()) return storage::Describe(record.bytes);
+  std::string text = "large";
+  for (const SharedBytes& chunk : record.large.chunks) text += ": " + storage::Describe(chunk);
+  return text;
 }
 
 void World::NoteApplied(Node& node) {
@@ -145,7 +161,7 @@ void World::NoteApplied(Node& node) {
     // A transfer claims what was overwritten by what the node has already, and brings nothing of
     // it.
     Require(record.time < due || !Holds(node.State(), id), "merged early: node ", node.name,
-            " has ", storage::Describe(record.bytes), " of ", record.time.ToString());
+            " has ", DescribeRecord(record), " of ", record.time.ToString());
   });
   const Schema& schema = Schemas()[static_cast<size_t>(node.level)];
   if (node.expected_level != node.level || !node.expected_of.IsSubsetOf(applied)) {
@@ -299,7 +315,7 @@ void World::CheckRecords(Node& node) {
             "set aside, but its writer was not forgotten by half of the nodes");
     const bool gone = lost_.contains(id) || set_aside_.contains(id);
     Require(gone || applied, "an acknowledged write is gone from node ", node.name, ": ",
-            storage::Describe(record.bytes));
+            DescribeRecord(record));
     for (const auto& [key, row] : record.says) {
       const auto final_row = node.expected.find(key);
       const bool alive = final_row != node.expected.end() && final_row->second.alive;

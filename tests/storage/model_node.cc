@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "crdt/manifest.h"
 #include "storage/backup.h"
 #include "tests/storage/model_world.h"
 #include "tests/support/files.h"
@@ -88,6 +89,7 @@ void Node::Start() {
   const uint64_t log_bytes[] = {0, 200, 1u << 20, 1u << 20};
   options_.limits.log_bytes_max = log_bytes[world_->rng.Below(4)];
   options_.limits.row_cache_bytes = world_->rng.Chance(0.5) ? 100 : 1u << 20;
+  options_.limits.large_memory_bytes = options_.limits.large_chunk_bytes = 1;
   auto opened = Store::Open(options_);
   if (!opened.ok()) return world_->RequireOk(Error(opened.error()), "opening");
   store = std::move(*opened);
@@ -193,12 +195,17 @@ void Node::Write(const Transaction& transaction) {
 }
 
 bool Node::Receive(const SharedBytes& change) {
-  const auto outcomes = store->Merge({&change, 1}, &effects_);
-  if (!outcomes.ok()) {
-    world_->RequireOk(Error(outcomes.error()), "merging");
+  const auto merge = [&]() -> Result<MergeOutcome> {
+    if (crdt::IsManifest(*change)) return ReceiveLarge(change);
+    ASSIGN_OR_RETURN(const auto outcomes, store->Merge({&change, 1}, &effects_));
+    return outcomes.front();
+  };
+  const auto merged = merge();
+  if (!merged.ok()) {
+    world_->RequireOk(Error(merged.error()), "merging");
     return true;
   }
-  const MergeOutcome& outcome = outcomes->front();
+  const MergeOutcome& outcome = *merged;
   world_->Require(outcome.state != MergeState::kRejected, "rejected: ", outcome.reason);
   if (outcome.state == MergeState::kParked) ++world_->count["parked"];
   if (outcome.state == MergeState::kDuplicate) ++world_->count["duplicates"];
@@ -208,6 +215,24 @@ bool Node::Receive(const SharedBytes& change) {
   }
   NoteCommit();
   return true;
+}
+
+/// Now and then only some chunks arrive. Nothing has become of it then, as of a duplicate.
+Result<MergeOutcome> Node::ReceiveLarge(const SharedBytes& manifest) {
+  ASSIGN_OR_RETURN(const crdt::ChangesetHeader header, crdt::PeekChangesetHeader(*manifest));
+  const ChangeId id = header.id;
+  const LargeChange& change = world_->Large(id);
+  const auto first = store->StageLarge(*manifest);
+  NoteCommit();
+  if (!first.ok() && first.error().code == kNeedsSnapshot)
+    return MergeOutcome{id, MergeState::kTooOld, first.error().message};
+  if (!first.ok()) return first.error();
+  for (uint64_t i = *first; i < change.chunks.size(); ++i) {
+    if (world_->rng.Chance(0.2)) return MergeOutcome{id, MergeState::kDuplicate, "cut off"};
+    RETURN_IF_ERROR(store->StageLargeChunk(id, i, *change.chunks[i]));
+    NoteCommit();
+  }
+  return store->MergeLarge(id, &effects_);
 }
 
 void Node::SettleParked() {

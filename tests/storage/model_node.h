@@ -78,6 +78,7 @@ class Node {
   void Write(const Transaction& transaction);
   /// False if it is too old to be taken.
   bool Receive(const SharedBytes& change);
+  LargeChange ReadLarge(const ChangeId& id) { return storage::ReadLarge(reader(), id); }
   void SettleParked();
   void Checkpoint();
   void Pull(Node& peer, size_t limit);
@@ -118,6 +119,7 @@ class Node {
   int expected_level = -1;
 
  private:
+  Result<MergeOutcome> ReceiveLarge(const SharedBytes& manifest);
   crdt::VersionSet OwnVersions() const;
   bool Satisfies(const gossip::Publication& publication) const;
   crdt::HlcTime Line() const;

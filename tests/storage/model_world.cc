@@ -220,8 +220,9 @@ void World::Partition(const Node& node) {
 }
 
 void World::WriteSomething(Node& node) {
-  const Transaction transaction = RandomTransaction(node);
+  Transaction transaction = RandomTransaction(node);
   if (transaction.statements.empty()) return;
+  transaction.large = options.large && rng.Chance(0.25);
   const size_t before = record_.size();
   node.Write(transaction);
   if (record_.size() == before) return;

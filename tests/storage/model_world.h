@@ -62,6 +62,7 @@ struct Outcome {
 struct RunOptions {
   Broken broken;
   bool trace = false;
+  bool large = false;  // some transactions are large ones, in chunks of a row
 };
 Outcome RunHistory(const History& history, const RunOptions& options = {});
 /// Leaves out parts, large ones first, as long as the rest still fails.
@@ -92,6 +93,7 @@ class World {
 
   // What nodes tell.
   void NoteWrite(Node& node, const Committed& committed);
+  const LargeChange& Large(const ChangeId& id) const { return record_.at(id).large; }
   /// The node has applied more, now.
   void NoteApplied(Node& node);
   void NoteRefused(const Node& node, const MergeOutcome& outcome);
@@ -115,7 +117,8 @@ class World {
 
  private:
   struct Record {
-    SharedBytes bytes;
+    SharedBytes bytes;  // of a large one: its manifest
+    LargeChange large;
     OracleState says;
     crdt::HlcTime time;
     size_t writer = 0;
@@ -142,6 +145,7 @@ class World {
   void AdvanceMs(int64_t ms);
   void CheckRowsOfOneWriter(const Node& node);
   void CheckRecords(Node& node);
+  static std::string DescribeRecord(const Record& record);
   /// What is not well yet; empty: nothing.
   std::string Unhealed();
 

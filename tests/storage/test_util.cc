@@ -244,13 +244,15 @@ Status TakeTransfer(TestNode& to, const std::vector<std::string>& chunks, uint64
   return to.store->MergeTransfer(number, &to.effects);
 }
 
-LargeChange ReadLarge(TestNode& from, const ChangeId& id) {
+LargeChange ReadLarge(TestNode& from, const ChangeId& id) { return ReadLarge(*from.reader, id); }
+
+LargeChange ReadLarge(Reader& from, const ChangeId& id) {
   LargeChange change;
-  const auto log = from.reader->ReadLog({{id.actor, {{id.version, id.version}}}}, UINT64_MAX);
+  const auto log = from.ReadLog({{id.actor, {{id.version, id.version}}}}, UINT64_MAX);
   EXPECT_TRUE(log.ok() && log->changes.size() == 1);
   if (log.ok() && log->changes.size() == 1) change.manifest = log->changes[0].second;
   for (bool last = false; !last;) {
-    auto chunk = from.reader->ReadLargeChunk(id, change.chunks.size());
+    auto chunk = from.ReadLargeChunk(id, change.chunks.size());
     EXPECT_TRUE(chunk.ok()) << chunk.error().ToString();
     last = !chunk.ok() || chunk->last;
     if (chunk.ok()) change.chunks.push_back(Share(std::move(chunk->bytes)));

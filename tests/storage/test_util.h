@@ -115,6 +115,7 @@ struct LargeChange {
   SharedBytes manifest;
   std::vector<SharedBytes> chunks;
 };
+LargeChange ReadLarge(Reader& from, const ChangeId& id);
 LargeChange ReadLarge(TestNode& from, const ChangeId& id);
 /// Stages what is missing, and applies it.
 Result<MergeOutcome> TakeLarge(TestNode& to, const LargeChange& change);

@@ -30,6 +30,7 @@ class Process {
   /// Its exit code, or 128 + the signal that ended it; nothing if it still runs at the deadline.
   std::optional<int> Wait(Duration deadline = std::chrono::seconds(20));
   bool running();
+  pid_t pid() const { return pid_; }
 
  private:
   pid_t pid_ = -1;
