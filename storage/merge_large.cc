@@ -249,7 +249,10 @@ Status Store::Impl::StageLargeChunk(const ChangeId& id, uint64_t number, std::st
       header.scope != manifest.header.scope) {
     return InvalidArgument(StrCat("chunk ", number, " is not of this large transaction"));
   }
-  return InOneCommit("staging a chunk", [&] { return AddChunk(id, number, bytes); });
+  KeepFewPages(true);  // chunks come by once
+  Status staged = InOneCommit("staging a chunk", [&] { return AddChunk(id, number, bytes); });
+  KeepFewPages(false);
+  return staged;
 }
 
 // ---- Applying ----------------------------------------------------------------------------------
@@ -286,7 +289,10 @@ Status Store::Impl::CheckChunks(const crdt::Manifest& manifest) {
     found.rows += reader.rows();
     return OkStatus();
   };
-  RETURN_IF_ERROR(ForEachChunk(manifest.header.id, count));
+  KeepFewPages(true);
+  const Status counted = ForEachChunk(manifest.header.id, count);
+  KeepFewPages(false);
+  RETURN_IF_ERROR(counted);
   if (found.chunks < manifest.chunks) {
     return FailedPrecondition(StrCat("chunk ", found.chunks, " of ", manifest.chunks,
                                      " of a large transaction is missing"));
