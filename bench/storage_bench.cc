@@ -231,6 +231,19 @@ double ServeTransfer(PatinaSide& side, const Settings& settings) {
   });
 }
 
+/// A pass over all rows and clock rows, in the slices in which the agent does it.
+double Scrub(PatinaSide& side, const Settings& settings) {
+  CHECK(side.store().Checkpoint().ok());
+  return RowsPerSecond(settings.many_rows, [&] {
+    for (bool ended = false; !ended;) {
+      const auto slice = side.store().Scrub(250);
+      CHECK(slice.ok());
+      ended = *slice;
+    }
+    CHECK(side.store().ForeignRows().empty());
+  });
+}
+
 /// A store dies with as much to be written behind as there may be: how long until it is open again.
 double Replay(PatinaSide& side, const Settings& settings) {
   CHECK(side.store().Checkpoint().ok());
@@ -254,12 +267,14 @@ void MeasureMany(const Settings& settings) {
     MeasureMergeOfUpdates(settings, settings.many_rows, 1'000, columns, filled.source,
                           filled.receiver, filled.plain);
   }
-  Figures serve, replay;
+  Figures serve, scrub, replay;
   for (size_t i = 0; i < settings.pairs; ++i) {
     serve.patina.push_back(ServeTransfer(filled.receiver, settings));
+    scrub.patina.push_back(Scrub(filled.receiver, settings));
     replay.patina.push_back(Replay(filled.receiver, settings));
   }
   serve.Print("serving " + Rows(settings.many_rows) + " by transfer, sender's side", "rows/s");
+  scrub.Print("scrubbing " + Rows(settings.many_rows), "rows/s");
   replay.Print(
       "opening after a kill, a full checkpoint interval to replay, " + Rows(settings.many_rows),
       "s");

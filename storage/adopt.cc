@@ -50,12 +50,9 @@ Status Store::Impl::AdoptTable(TableIo& table, std::string after, std::vector<Ch
     RETURN_IF_ERROR(ReadPart(table, after, &rows));
     if (rows.empty()) break;
     after = rows.back().key;
-    // Where the log's order wants them, see ClockInGroup.
-    std::sort(rows.begin(), rows.end(),
-              [](const NetChange& a, const NetChange& b) { return a.key < b.key; });
     RETURN_IF_ERROR(begin.Run());
     Status saved = SaveState(kPrefix + table.table().name, crdt::ValueView::Blob(after));
-    if (saved.ok()) saved = AdoptPart(std::move(rows), table.table().name, adopted);
+    if (saved.ok()) saved = AdoptPart(std::move(rows), "table " + table.table().name, adopted);
     if (!saved.ok()) {
       RollBack();
       return saved;
@@ -111,19 +108,26 @@ Status Store::Impl::ReadPart(TableIo& table, std::string_view after, std::vector
   return OkStatus();
 }
 
-Status Store::Impl::AdoptPart(std::vector<NetChange> rows, const std::string& table,
+Status Store::Impl::AdoptPart(std::vector<NetChange> rows, const std::string& what,
                               std::vector<ChangeId>* adopted) {
   next_version = version;
   next_seq = last_seq;
+  log_bytes_uncommitted = 0;
   Pending pending;
   pending.net = std::move(rows);
+  // Where the log's order wants them, see ClockInGroup.
+  std::sort(pending.net.begin(), pending.net.end(), [](const NetChange& a, const NetChange& b) {
+    return std::pair(a.table->number(), std::string_view(a.key)) <
+           std::pair(b.table->number(), std::string_view(b.key));
+  });
   RETURN_IF_ERROR(LogLocal(&pending));
   RETURN_IF_ERROR(SaveActors());
-  RETURN_IF_ERROR(Commit("adopting table " + table));
+  RETURN_IF_ERROR(Commit("adopting " + what));
   actors_saved = actors.size();
   version = next_version;
   last_seq = next_seq;
-  adopted->push_back({actor, version});
+  NoteAcked();
+  if (pending.committed.version > 0) adopted->push_back({actor, version});
   CommitEffects not_told;  // whoever looks at the table looks anew
   BeginEffects(&not_told);
   ApplyLocal(pending, &not_told);

@@ -160,7 +160,7 @@ Status Store::Impl::WriteDirtyRows() {
   // First what goes: a rowid may have been given to another row since.
   for (CachedRow* row : rows) {
     TableIo& table = *tables[row->table];
-    if (row->clock_rowid != 0 &&
+    if (row->clock_rowid &&
         (!row->present || (!table.table().without_rowid && row->clock_rowid != row->rowid))) {
       RETURN_IF_ERROR(table.DeleteClock(*row));
     }
@@ -195,6 +195,7 @@ Status Store::Impl::SaveCheckpoint(const crdt::VersionSet& applied_then, crdt::H
   RETURN_IF_ERROR(save("schema_hash", schema.Hash()));
   // During a replay the digests do not count yet: they are made anew right after.
   RETURN_IF_ERROR(save("digests_valid", capture == nullptr ? 0 : 1));
+  if (capture == nullptr && !replayed_keys.empty()) RETURN_IF_ERROR(SaveReplayedKeys());
   return SaveDigests();
 }
 
@@ -253,7 +254,7 @@ Status Store::Impl::Checkpoint() {
     } else {
       if (!row.dead_in_file) ++table.tombstones;
       row.dead_in_file = true;
-      row.clock_rowid = 0;
+      row.clock_rowid.reset();
     }
   });
   cache.MarkAllClean();

@@ -16,8 +16,6 @@
 
 namespace patina::storage {
 
-struct CachedRow;
-
 /// Hash of one row, the sum over its existence and its stamped cells; 0 for a row that is not
 /// alive.
 class RowHasher {
@@ -47,6 +45,11 @@ class RowHasher {
   std::vector<uint64_t> actor_hashes_;
   std::string buffer_;
 };
+
+/// What a clock row keeps of its row's hash, to tell whether the row is as Patina wrote it. Like
+/// the hash it is a sum, kept up by what each write adds to it: what another client has changed is
+/// never added, so such a row does not fit its seal until it is settled.
+inline uint32_t SealOf(uint64_t row_hash) { return static_cast<uint32_t>(row_hash); }
 
 /// One table's 4,096 bucket sums.
 struct TableDigestState {

@@ -412,6 +412,7 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
   ASSIGN_OR_RETURN(CachedRow * row, EnsureCached(net));
   RowHasher& hasher = hashers[row->table];
   const size_t bytes_before = RowCache::BytesOf(*row);
+  if (net.had_row) row->values = std::move(net.old_values);  // maybe another client's, see seal
   const uint64_t hash_before = hasher.Hash(row->key_hash, row->clock, row->values, actors);
   if (net.says != crdt::Says::kNothing || !net.columns.empty()) {
     row->clock.Merge({stamp, net.says, net.columns.data(), net.columns.size()}, actors);
@@ -430,6 +431,7 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
   row->present = net.has_row;
   row->rowid = net.new_rowid;
   const uint64_t hash_after = hasher.Hash(row->key_hash, row->clock, row->values, actors);
+  row->AddToSeal(hash_after - hash_before);
   AddDigest(*net.table, row->key_hash, hash_after - hash_before, net.had_row, net.has_row);
   cache.Resized(bytes_before, *row);
   ++stats.rows_written;

@@ -68,6 +68,7 @@ Status Store::Impl::LargeWriter::WriteRow(const NetChange& net, const crdt::RowC
   row.values = net.had_row ? net.old_values : table.default_values();
   if (clock != nullptr) {
     row.clock = *clock;
+    row.sealed = !net.had_row;  // what it was stayed behind; the scrub makes another
   } else {
     RETURN_IF_ERROR(table.LoadClock(&row, net.had_row, net.old_rowid, impl_.actors));
   }

@@ -110,7 +110,7 @@ Status Store::Impl::WriteWork(MergeWork* work, const MergeBatch& batch) {
     // Cells later than the DELETE have left the user's table, and with the row goes the way to its
     // clock: a replay of the log could not find them again, so the tombstone is written now.
     work->tombstone_is_new = !work->next.dead_in_file;
-    const int64_t clock_rowid = work->next.clock_rowid;
+    const std::optional<int64_t> clock_rowid = work->next.clock_rowid;
     Status status = table.WriteClock(&work->next);
     work->next.clock_rowid = clock_rowid;  // what is there goes at the checkpoint, as ever
     return status;
@@ -198,7 +198,9 @@ void Store::Impl::AdoptWork(MergeWork* work, uint64_t seq, CommitEffects* effect
   TableIo& table = *tables[work->table];
   if (work->tombstone_is_new) ++table.tombstones;
   const bool alive = work->next.present;
-  AddDigest(table, work->key_hash, DigestChange(*work), row.present, alive);
+  const uint64_t change = DigestChange(*work);
+  AddDigest(table, work->key_hash, change, row.present, alive);
+  work->next.AddToSeal(change);
   if (work->written.any() || alive != row.present) {
     NoteTable(effects, work->table);
     AddEffect(effects, work->table, seq, row.key, work->key_hash, row.present, row.values, alive,

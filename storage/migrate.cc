@@ -129,11 +129,14 @@ Status Store::Impl::EraseCell(const Table& table, crdt::ColumnIndex column, bool
     return DataLoss("a clock of table " + table.name +
                     " is damaged; rebuild this node from a peer");
   }
+  // Where the column had a value, what is left of the row has no seal until the scrub has seen it.
+  const std::string_view seal = clock.HasCell(column) ? std::string_view() : in.Raw(in.remaining());
   clock.EraseColumn(column);
   std::string bytes;
   ByteWriter out(&bytes);
   if (!dead) out.U32(key_hash);
   clock.Encode(out);
+  out.Raw(seal);
   row->clock = std::move(bytes);
   if (!dead) return OkStatus();
   if (clock.existence().IsNever() && clock.CellCount() == 0) row->clock.clear();  // says nothing

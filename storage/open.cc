@@ -15,6 +15,7 @@ Store::Impl::Impl(StoreOptions given)
     : options(std::move(given)),
       snapshots(std::make_shared<Snapshots>(options.limits.wal_bytes_max)),
       cache(options.limits.row_cache_bytes),
+      foreign_rows(options.limits.foreign_rows_max),
       rng(options.seed == 0 ? SystemEntropy() : options.seed) {}
 
 Store::Impl::~Impl() = default;
@@ -66,6 +67,7 @@ Status Store::Impl::Open() {
   if (options.mutant == Mutant::kReuseActor) ReuseActor();
   StartCapture();
   last_checkpoint = options.clock->Now();
+  (void)OtherClientWrote();  // from here on
   if (!settles_at_open) return OkStatus();
   std::vector<ChangeId> adopted;  // in received() like all others
   RETURN_IF_ERROR(AdoptTables(&adopted));
@@ -202,6 +204,7 @@ Status Store::Impl::LoadState() {
       if (!crdt::VersionSet::Decode(in, {}, &applied))
         return DataLoss("the set of applied versions is damaged");
     }
+    if (name == kReplayedKeys) LoadReplayedKeys(select.ColumnBytes(1));
     if (name == "collected") {
       ByteReader in(select.ColumnBytes(1));
       if (!DecodeCollected(in, &collected))
@@ -299,6 +302,11 @@ Status Store::Impl::ReplayLog() {
   for (const auto& table : tables) stale |= table->digest_dirty;
   if (stats.replayed == 0 && !stale) return OkStatus();
   cache.ForEachDirty([&](CachedRow& row) {
+    // What another client wrote since the checkpoint cannot be told from what is replayed.
+    row.seal = SealOf(hashers[row.table].Hash(row.key_hash, row.clock, row.values, actors));
+    row.sealed = true;
+    if (!row.clock_rowid || row.clock_rowid != row.rowid)
+      replayed_keys[schema.tables[row.table].name].insert(static_cast<uint32_t>(row.key_hash));
     if (row.present == row.clock.alive()) return;
     LogError("storage", "table ", schema.tables[row.table].name, ": a row ",
              row.present ? "is" : "is not",

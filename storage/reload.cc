@@ -61,6 +61,7 @@ void Store::Impl::UseTables(Schema next) {
   tables.clear();
   hashers.clear();
   by_name.clear();
+  scrub_cursor.Restart();
   for (size_t i = 0; i < schema.tables.size(); ++i) {
     tables.push_back(
         std::make_unique<TableIo>(db.get(), &schema.tables[i], static_cast<uint32_t>(i)));

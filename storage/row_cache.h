@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,11 +24,19 @@ struct CachedRow {
       values;  // packed non-key columns; of a row that is not there: null but for late cells
   crdt::RowClock clock;
 
-  bool dirty = false;         // the file's clock (or tombstone) is older than this
-  int64_t clock_rowid = 0;    // where the file has a clock row for it; 0: nowhere
-  bool dead_in_file = false;  // the file has a tombstone for it
-  bool used = false;          // lately, for eviction
-  bool free = false;          // slot not in use
+  bool dirty = false;                  // the file's clock (or tombstone) is older than this
+  std::optional<int64_t> clock_rowid;  // where the file has a clock row for it
+  bool dead_in_file = false;           // the file has a tombstone for it
+  bool used = false;                   // lately, for eviction
+  bool free = false;                   // slot not in use
+  bool sealed = true;                  // `seal` is known
+  uint32_t seal = 0;                   // of the row as Patina wrote it, see SealOf
+
+  /// After a write of ours, with what it added to the row's hash.
+  void AddToSeal(uint64_t change) {
+    seal = present ? seal + static_cast<uint32_t>(change) : 0;
+    sealed = sealed || !present;
+  }
 };
 
 /// Rows touched lately and all rows whose clock is to be written behind, in one flat hash table by

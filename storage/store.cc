@@ -42,6 +42,14 @@ Result<SchemaOutcome> Store::ApplySchema(const Schema& wanted, bool allow_destru
 }
 Status Store::CheckpointIfDue() { return impl_->CheckpointIfDue(); }
 Status Store::Checkpoint() { return impl_->Checkpoint(); }
+Result<bool> Store::Scrub(size_t rows_max) { return impl_->Scrub(rows_max); }
+bool Store::OtherClientWrote() { return impl_->OtherClientWrote(); }
+std::vector<ForeignRow> Store::ForeignRows(size_t rows_max) const {
+  return impl_->foreign_rows.List(rows_max);
+}
+Result<ForeignOutcome> Store::SettleForeignRows(ForeignAction action, CommitEffects* effects) {
+  return impl_->SettleForeignRows(action, effects);
+}
 void Store::SetProgress(std::function<void(Duration silence)> on_progress) {
   impl_->on_progress = std::move(on_progress);
 }
@@ -93,14 +101,16 @@ const crdt::VersionSet& Store::applied() const { return impl_->applied; }
 std::vector<TableDigest> Store::Digests() const {
   std::vector<TableDigest> digests;
   for (const auto& table : impl_->tables) {
-    digests.push_back({table->table().name, table->digest.Fold(), table->digest.rows});
+    const TableDigestState state = impl_->DigestWithForeignRows(*table);
+    digests.push_back({table->table().name, state.Fold(), state.rows});
   }
   return digests;
 }
 
 std::vector<uint64_t> Store::Buckets(std::string_view table) const {
   const TableIo* found = impl_->FindTable(table);
-  return found == nullptr ? std::vector<uint64_t>() : found->digest.buckets;
+  if (found == nullptr) return {};
+  return impl_->DigestWithForeignRows(*found).buckets;
 }
 
 Result<std::vector<RowDigest>> Store::RowsInBucket(std::string_view table, uint32_t bucket) {
@@ -155,6 +165,16 @@ uint64_t FileBytes(const std::string& path) {
 
 }  // namespace
 
+TableDigestState Store::Impl::DigestWithForeignRows(const TableIo& table) const {
+  TableDigestState state = table.digest;
+  for (const ForeignRow& row : foreign_rows.List()) {
+    if (row.table != table.table().name || row.key.empty()) continue;
+    const uint64_t key_hash = RowCache::KeyHash(row.key);
+    state.Add(key_hash, CombineHash(key_hash, static_cast<uint64_t>(row.kind)));
+  }
+  return state;
+}
+
 StoreStats Store::Impl::Stats() const {
   StoreStats now = stats;
   now.dirty_rows = cache.dirty();
@@ -162,6 +182,8 @@ StoreStats Store::Impl::Stats() const {
   now.cache_bytes = cache.bytes();
   now.cache_hits = cache.hits;
   now.cache_misses = cache.misses;
+  now.foreign_rows = foreign_rows.size();
+  now.foreign_rows_unlisted = foreign_rows.unlisted();
   now.log_bytes = log_bytes;
   now.log_first_seq = log_first_seq;
   now.log_entries = last_seq + 1 - std::min(log_first_seq, last_seq + 1);
@@ -205,7 +227,9 @@ Result<std::vector<RowDigest>> Store::Impl::RowsInBucket(std::string_view name, 
     if (!crdt::UnpackValues(found.values, crdt::kMaxColumns, &values))
       return DataLoss("a row cannot be read");
     const crdt::Stamp& existence = found.clock.existence();
-    if (!existence.IsNever()) {
+    if (existence.IsNever()) {
+      digest.cells.push_back({"", "there, and nobody wrote it", {}, {}, 0});
+    } else {
       digest.cells.push_back({"", found.clock.alive() ? "alive" : "deleted", existence.time,
                               actors.Get(existence.actor), existence.version});
     }

@@ -19,6 +19,7 @@
 #include "crdt/value.h"
 #include "crdt/version_set.h"
 #include "storage/effects.h"
+#include "storage/foreign_rows.h"
 #include "storage/mutants.h"
 #include "storage/schema.h"
 #include "storage/snapshots.h"
@@ -38,6 +39,7 @@ struct StoreLimits {
   size_t dirty_rows_max = 64'000;  // then a checkpoint is due
   uint64_t log_tail_max = 64'000;  // log entries since the last checkpoint: then, too
   Duration checkpoint_interval = std::chrono::seconds(10);
+  size_t foreign_rows_max = 10'000;    // listed; what is beyond is counted
   size_t row_cache_bytes = 48u << 20;  // hot rows with their clocks
   int64_t page_cache_kib = 64 * 1024;
   int64_t max_clock_skew_ms = 500;
@@ -158,6 +160,14 @@ struct SnapshotOutcome {
   uint64_t set_aside = 0;  // versions listed by SetAside from now on
 };
 
+/// What SettleForeignRows did.
+struct ForeignOutcome {
+  uint64_t settled = 0;
+  std::vector<ForeignRowLeft> left;
+  std::vector<ChangeId> adopted;  // own changes that hold the adopted rows
+  bool more = false;              // there were more than foreign_rows_max: call again
+};
+
 struct StoreStats {
   uint64_t commits = 0, local_transactions = 0, transactions_failed = 0;
   uint64_t changesets_applied = 0, duplicates = 0, rejected = 0;
@@ -172,6 +182,11 @@ struct StoreStats {
   uint64_t cells_discarded = 0, rows_discarded = 0;    // for dropped columns, for dropped tables
   uint64_t schema_changes = 0;                         // since the start
   double last_schema_change_ms = 0;
+  uint64_t scrub_passes = 0, scrub_rows = 0;          // ended; looked at
+  int64_t last_scrub_ms = 0;                          // cluster time when a pass ended
+  uint64_t foreign_commits = 0;                       // seen, of other clients of the file
+  uint64_t foreign_rows = 0, foreign_rows_found = 0;  // listed now; since the start
+  uint64_t foreign_rows_unlisted = 0;                 // seen while the list was full
   uint64_t file_bytes = 0, wal_bytes = 0;
   WalStats wal;
   Snapshots::Stats snapshots;
@@ -258,6 +273,22 @@ class Store {
 
   /// Which tables' rows are listed in effects, by position in schema().tables.
   void SetEffectTables(std::vector<bool> wanted);
+
+  /// Compares the next rows_max rows (and clock rows) with their seals, see foreign_rows.h. True:
+  /// that was the end of a pass through all tables. Some 4 us per row. After a pass without
+  /// foreign rows that follows one with some, digests are made anew: that takes a second per
+  /// million rows, once in ten minutes at most.
+  Result<bool> Scrub(size_t rows_max);
+  /// Whether another client of the file has committed since the last call. If so the scrub starts
+  /// over, to find what it wrote.
+  bool OtherClientWrote();
+  /// Rows that are not as Patina wrote them, as far as the scrub has come upon them.
+  std::vector<ForeignRow> ForeignRows(size_t rows_max = SIZE_MAX) const;
+  /// Looks at the whole file, then settles the foreign rows, at most foreign_rows_max: the larger
+  /// the tables, the longer other writes wait (some 6 s per million rows). Rows of which the log
+  /// no longer has what Patina wrote are adopted whole, or left and named when they should be
+  /// discarded. An error: nothing is settled.
+  Result<ForeignOutcome> SettleForeignRows(ForeignAction action, CommitEffects* effects);
 
   // Transfers, receiver's side: chunks are staged in the file, then merged in one commit.
   Status StageTransferChunk(uint64_t transfer, uint64_t number, std::string_view bytes);

@@ -6,6 +6,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -20,46 +21,18 @@
 #include "storage/collected.h"
 #include "storage/db.h"
 #include "storage/digest.h"
+#include "storage/foreign_rows.h"
 #include "storage/log.h"
 #include "storage/merge_batch.h"
 #include "storage/row_cache.h"
 #include "storage/store.h"
+#include "storage/store_parts.h"
 #include "storage/table_io.h"
 
 namespace patina::storage {
 
-/// A clock row or tombstone on its way to losing a column's cell.
-struct ErasedRow {
-  crdt::Value key;
-  std::string clock;  // empty: it says nothing any more
-  std::string cells;  // of a tombstone, packed
-};
-
 /// An error that names all changes that cannot be done, or may not.
 Status CheckAllowed(const std::vector<SchemaChange>& changes, bool allow_destructive);
-
-/// What is known of a transfer while its chunks are read in order.
-struct TransferDecode {
-  bool header = false, end = false;
-  bool own_rows = false;  // of this node's own file: nothing to distrust
-  crdt::VersionSet claimed;
-  std::vector<crdt::ActorIndex> dictionary;  // of the sender's numbers, in order of appearance
-  TableIo* table = nullptr;
-  std::vector<crdt::ColumnIndex> columns;  // of the table's section
-  crdt::HlcTime newest;
-};
-
-/// What this node had received and the sender of a snapshot had not applied.
-struct SnapshotShare {
-  crdt::VersionSet kept;       // merged onto the copy
-  crdt::VersionSet set_aside;  // dropped, and listed
-};
-
-/// What a commit that goes past the cache may have changed in memory, to be put back when it fails.
-struct DigestsBefore {
-  std::vector<TableDigestState> digests;
-  std::vector<uint64_t> tombstones;
-};
 
 class Store::Impl {
  public:
@@ -101,9 +74,17 @@ class Store::Impl {
   Result<uint64_t> StageLarge(std::string_view manifest);
   Status StageLargeChunk(const ChangeId& id, uint64_t number, std::string_view bytes);
   Result<MergeOutcome> MergeLarge(const ChangeId& id, CommitEffects* effects);
+  // scrub.cc
+  Result<bool> Scrub(size_t rows_max);
+  bool OtherClientWrote();
+  // foreign_rows.cc
+  Result<ForeignOutcome> SettleForeignRows(ForeignAction action, CommitEffects* effects);
   // store.cc
   Result<std::vector<RowDigest>> RowsInBucket(std::string_view table, uint32_t bucket);
   StoreStats Stats() const;
+  /// With what makes each bucket of a foreign row differ from that of a node that has none, so that
+  /// a comparison of members looks at its rows.
+  TableDigestState DigestWithForeignRows(const TableIo& table) const;
 
   // What a transaction did, until its commit is certain.
   struct Pending {
@@ -145,7 +126,8 @@ class Store::Impl {
   Status AdoptTables(std::vector<ChangeId>* adopted);
   Status AdoptTable(TableIo& table, std::string after, std::vector<ChangeId>* adopted);
   Status ReadPart(TableIo& table, std::string_view after, std::vector<NetChange>* rows);
-  Status AdoptPart(std::vector<NetChange> rows, const std::string& table,
+  /// In a transaction that has begun; its commit is the end of it.
+  Status AdoptPart(std::vector<NetChange> rows, const std::string& what,
                    std::vector<ChangeId>* adopted);
 
   // reload.cc
@@ -232,6 +214,36 @@ class Store::Impl {
   /// While a large transaction passes, SQLite keeps few pages: its rows come by once.
   void KeepFewPages(bool few);
   Status LoadStaged();
+  // scrub.cc
+  void NoteForeign(ForeignRow::Kind kind, const CachedRow& row, std::optional<int64_t> clock_rowid);
+  Status CheckRow(TableIo& table, CachedRow row);
+  static bool UnstampedAreDefaults(const TableIo& table, const CachedRow& row);
+  Status NoteOrphan(TableIo& table, Orphan orphan);
+  Status SaveReplayedKeys();
+  void LoadReplayedKeys(std::string_view bytes);
+  Result<bool> IsLeftBehind(TableIo& table, const Orphan& orphan, const crdt::Stamp& existence);
+  Result<size_t> ScrubRows(TableIo& table, size_t rows_max);
+  Result<size_t> ScrubClocks(TableIo& table, size_t rows_max);
+  /// Or the chunk with a row whose key has this hash. Empty: the log no longer has it.
+  Result<std::string> LoggedChangeset(const crdt::Stamp& stamp, uint32_t short_hash);
+  Result<std::string> LoggedChunk(const ChangeId& id, uint32_t short_hash);
+  Result<std::string> KeyInLog(const TableIo& table, const crdt::Stamp& stamp, uint32_t short_hash);
+
+  // foreign_rows.cc
+  Result<TrueRow> ReadTrueRow(const ForeignRow& found);
+  Status ReadTrueValue(const TableIo& table, const crdt::Stamp& stamp, crdt::ColumnIndex column,
+                       const std::string& key, std::optional<crdt::Value>* value);
+  /// Empty: it can be settled that way.
+  std::string WhyLeft(const TrueRow& row, ForeignAction action) const;
+  static NetChange AdoptedRow(const TrueRow& row);
+  Status SealAnew(const TrueRow& row);
+  Status GatherClocks(const TrueRow& row);
+  Status AdoptRows(const std::vector<TrueRow>& rows, ForeignOutcome* outcome);
+  Status PutBack(TrueRow* row);
+  Status TakeAway(TrueRow* row);
+  Status DiscardRows(std::vector<TrueRow>* rows);
+  Result<std::vector<TrueRow>> FindForeignRows(ForeignAction action, ForeignOutcome* outcome);
+  Status RenewDigests();
 
   // merge.cc
   Status Decode(std::string_view bytes, uint32_t position, MergeBatch* batch,
@@ -401,6 +413,17 @@ class Store::Impl {
   std::unordered_map<std::string_view, TableIo*> by_name;
   std::unique_ptr<Capture> capture;
   RowCache cache;
+  ForeignRowList foreign_rows;
+  ScrubCursor scrub_cursor;
+  uint64_t logged_before_pass = 0;      // foreign rows found before this pass
+  std::optional<int64_t> data_version;  // SQLite's: moves when another connection commits
+  // By table, short hashes of replayed rows that had no clock row in their place: an older one may
+  // have stayed behind elsewhere. In the file, too, until a pass of the scrub has ended.
+  std::map<std::string, std::set<uint32_t>> replayed_keys;
+  using LargeKeys = std::vector<std::pair<uint32_t, uint32_t>>;  // short hash, chunk; sorted
+  std::map<ChangeId, LargeKeys> large_keys;                      // for this pass
+  bool digests_suspect = false;  // what Patina wrote since may have been over foreign rows
+  std::optional<Instant> digests_renewed;
   crdt::ActorTable actors;
   std::unordered_map<ActorId, std::string> node_names;
   crdt::HybridClock hlc;

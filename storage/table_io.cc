@@ -153,6 +153,8 @@ Status TableIo::DecodeClock(std::string_view bytes, const crdt::ActorTable& acto
     return DataLoss("the clock of a row of table " + table_->name +
                     " is damaged; rebuild this node from a peer");
   }
+  row->sealed = in.remaining() >= sizeof row->seal;
+  if (row->sealed) row->seal = in.U32();
   return OkStatus();
 }
 
@@ -301,34 +303,6 @@ Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* valu
   return true;
 }
 
-Status TableIo::RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actors,
-                                const std::function<void()>& on_row) {
-  digest.Reset();
-  ASSIGN_OR_RETURN(Stmt scan,
-                   db_->Prepare("SELECT " + KeyList() + ColumnList() +
-                                    (table_->without_rowid ? std::string() : ", " + rowid_name_) +
-                                    " FROM " + QuoteName(table_->name),
-                                false));
-  const size_t keys = table_->key.size(), columns = table_->columns.size();
-  while (true) {
-    ASSIGN_OR_RETURN(const bool found, scan.Step());
-    if (!found) return OkStatus();
-    CachedRow row;
-    ByteWriter key_out(&row.key), values_out(&row.values);
-    int position = 0;
-    key_out.Varint(keys);
-    for (size_t i = 0; i < keys; ++i) crdt::EncodeValue(scan.Column(position++), key_out);
-    values_out.Varint(columns);
-    for (size_t i = 0; i < columns; ++i) crdt::EncodeValue(scan.Column(position++), values_out);
-    row.key_hash = RowCache::KeyHash(row.key);
-    RETURN_IF_ERROR(
-        LoadClock(&row, true, table_->without_rowid ? 0 : scan.ColumnInt(position), actors));
-    ++digest.rows;
-    digest.Add(row.key_hash, hasher->Hash(row.key_hash, row.clock, row.values, actors));
-    if (on_row) on_row();
-  }
-}
-
 Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
   RETURN_IF_ERROR(Prepare(&read_keyed_, [&] {
     return "SELECT 0" + ColumnList() + " FROM " + QuoteName(table_->name) + KeyWhere(1);
@@ -407,7 +381,7 @@ Status TableIo::Delete(const CachedRow& row) {
 }
 
 Status TableIo::DeleteClock(const CachedRow& row) {
-  if (row.clock_rowid == 0) return OkStatus();
+  if (!row.clock_rowid) return OkStatus();
   RETURN_IF_ERROR(Prepare(&delete_clock_, [&] {
     return "DELETE FROM " + clock_table() +
            (table_->without_rowid ? " WHERE key = ?" : " WHERE id = ?");
@@ -415,7 +389,7 @@ Status TableIo::DeleteClock(const CachedRow& row) {
   if (table_->without_rowid) {
     delete_clock_.BindBlob(1, row.key);
   } else {
-    delete_clock_.BindInt(1, row.clock_rowid);
+    delete_clock_.BindInt(1, *row.clock_rowid);
   }
   return delete_clock_.Run();
 }
@@ -437,6 +411,7 @@ Status TableIo::WriteClock(CachedRow* row) {
     }));
     out.U32(ShortHash(row->key_hash));
     row->clock.Encode(out);
+    if (row->sealed) out.U32(row->seal);
     if (table_->without_rowid) {
       write_clock_.BindBlob(1, row->key);
     } else {
@@ -458,7 +433,7 @@ Status TableIo::WriteClock(CachedRow* row) {
   write_dead_.BindInt(4, static_cast<int64_t>(row->clock.EarliestTime().bits));
   RETURN_IF_ERROR(write_dead_.Run());
   row->dead_in_file = true;
-  row->clock_rowid = 0;
+  row->clock_rowid.reset();
   return OkStatus();
 }
 

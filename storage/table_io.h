@@ -48,6 +48,18 @@ class TableIo {
                 std::span<const crdt::ValueView> values);
   Status Delete(const CachedRow& row);
 
+  // The scrub: the next rows, or rows of clocks, from a rowid on (WITHOUT ROWID: after a key, from
+  // the start if it is empty), at most rows_max.
+  Result<Stmt> ScanFrom(int64_t rowid, std::string_view key, size_t rows_max);
+  /// The row that a scan is at: everything but its clock.
+  CachedRow ScannedRow(const Stmt& scan) const;
+  /// And that.
+  Status ReadScannedClock(const Stmt& scan, const crdt::ActorTable& actors, CachedRow* row);
+  /// id, clock, whether there is no such row; of a table WITHOUT ROWID packed key and clock.
+  Result<Stmt> ScanClocksFrom(int64_t rowid, std::string_view key, size_t rows_max);
+  /// Of the clock row at a rowid.
+  Result<std::string> ClockBytes(int64_t clock_rowid);
+
   // Written behind.
   Status DeleteClock(const CachedRow& row);  // where the file has one
   Status WriteClock(CachedRow* row);         // clock row or tombstone, as the row now is
@@ -85,6 +97,7 @@ class TableIo {
   /// "WHERE k1 = ?1 AND k2 = ?2"
   std::string KeyWhere(int first_parameter) const;
   std::string KeyList() const;
+  std::string ScanSql() const;
   std::string ColumnList() const;
 
  private:

@@ -140,6 +140,7 @@ Status Store::Impl::WriteThrough(CachedRow* row, bool present_before, uint64_t d
                                  bool was_dead) {
   TableIo& table = *tables[row->table];
   AddDigest(table, row->key_hash, digest_change, present_before, row->present);
+  row->AddToSeal(digest_change);
   if (row->present && row->dead_in_file) {
     RETURN_IF_ERROR(table.DeleteDead(*row));
     --table.tombstones;

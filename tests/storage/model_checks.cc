@@ -222,6 +222,9 @@ void World::Check(Node& node) {
   const auto actual = node.Visible(), wanted = VisibleOf(node.expected, schema);
   Require(actual == wanted, "the tables of node ", node.name,
           " are not the join of what is applied: ", Joined(actual), " instead of ", Joined(wanted));
+  const auto foreign = ForeignRowsOf(*node.store, 1);
+  Require(foreign.empty(), "rows of node ", node.name,
+          " are not as it wrote them: ", Joined(foreign));
   CheckRowsOfOneWriter(node);
 }
 

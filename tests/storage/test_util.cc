@@ -220,6 +220,21 @@ std::vector<SharedBytes> TestNode::Log() {
   return bytes;
 }
 
+std::vector<std::string> ForeignRowsOf(Store& store, int passes) {
+  while (passes > 0) {
+    const Result<bool> ended = store.Scrub(7);
+    if (!ended.ok()) return {ended.error().ToString()};
+    if (*ended) --passes;
+  }
+  std::vector<std::string> found;
+  for (const ForeignRow& row : store.ForeignRows()) {
+    found.push_back(
+        StrCat(row.table, row.key.empty() ? "(?)" : DescribeKey(row.key), " ", NameOf(row.kind)));
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
                                         size_t chunk_bytes) {
   std::vector<std::string> chunks;

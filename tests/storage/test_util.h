@@ -105,6 +105,10 @@ class TestNode {
   CommitEffects effects;  // of the last call
 };
 
+/// Rows that are not as Patina wrote them: "t('k') changed". By the end of the pass that the scrub
+/// is at, or of two: what the end of one drops is what it has not seen.
+std::vector<std::string> ForeignRowsOf(Store& store, int passes = 2);
+
 /// Takes a transfer from one node to the other, through the sender's reader.
 std::vector<std::string> TransferChunks(TestNode& from, const crdt::VersionSet& receiver_applied,
                                         size_t chunk_bytes);
