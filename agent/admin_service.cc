@@ -81,6 +81,16 @@ std::string ListOf(const storage::Dropped& dropped) {
   return "[" + list + "]";
 }
 
+void FillOutcome(const storage::ForeignOutcome& outcome, v1::VerifyResponse* response) {
+  response->set_foreign_settled(outcome.settled);
+  for (const storage::ForeignRowLeft& left : outcome.left) {
+    if (static_cast<size_t>(response->foreign_size()) >= kForeignRowsShown) return;
+    v1::ForeignRow* out = response->add_foreign();
+    FillForeignRow(left.row, out);
+    out->set_why(left.why);
+  }
+}
+
 /// Merge modes and dropped names, in the words of tables.toml.
 std::string TablesToml(const storage::Schema& schema) {
   std::string toml;
@@ -169,10 +179,30 @@ class AdminService final : public v1::Admin::CallbackService {
     if (request->deadline_ms() > 0) {
       deadline = std::chrono::milliseconds(std::min(request->deadline_ms(), kVerifyDeadlineMsMax));
     }
-    context_.verifier->Verify(deadline, [answer, response](const VerifyReport& report) {
-      FillReport(report, response);
-      answer->Finish(grpc::Status::OK);
-    });
+    const auto verify = [this, answer, response, deadline] {
+      context_.verifier->Verify(deadline, [answer, response](const VerifyReport& report) {
+        FillReport(report, response);
+        answer->Finish(grpc::Status::OK);
+      });
+    };
+    if (request->foreign() == v1::VerifyRequest::FOREIGN_ACTION_UNSPECIFIED) {
+      context_.writer->Run([response, verify](storage::Store& store) {
+        for (const storage::ForeignRow& row : store.ForeignRows(kForeignRowsShown)) {
+          FillForeignRow(row, response->add_foreign());
+        }
+        verify();
+      });
+      return reactor;
+    }
+    const auto action = request->foreign() == v1::VerifyRequest::FOREIGN_ACTION_ADOPT
+                            ? storage::ForeignAction::kAdopt
+                            : storage::ForeignAction::kDiscard;
+    context_.writer->SettleForeignRows(
+        action, [answer, response, verify](const Result<storage::ForeignOutcome>& outcome) {
+          if (!outcome.ok()) return answer->Finish(ToGrpcStatus(outcome.error()));
+          FillOutcome(*outcome, response);
+          verify();
+        });
     return reactor;
   }
 

@@ -55,7 +55,9 @@ struct Config {
   size_t api_streams_max = 20'000;
   size_t subscribe_queue_commits_max = 4'096;
   size_t subscribe_queue_bytes_max = 64u << 20;
-  size_t inquiries_max = 64;  // of peers, being answered
+  uint64_t scrub_rows_per_second = 10'000;  // compared with their seals while all is quiet; 0: none
+  Duration scrub_interval = std::chrono::seconds(20);  // of passes through all tables, at least
+  size_t inquiries_max = 64;                           // of peers, being answered
   Duration handshake_timeout = std::chrono::seconds(5);
   Duration connection_idle_max = std::chrono::seconds(120);   // then our end closes it
   Duration seed_resolve_interval = std::chrono::seconds(30);  // while seeds are unreachable

@@ -84,6 +84,13 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
         config.store.large_staged_bytes_max);
   Count(status, "store.large_refused", stats.large_refused);
   Count(status, "store.replayed", stats.replayed);
+  Count(status, "store.scrub_passes", stats.scrub_passes);
+  Count(status, "store.scrub_rows", stats.scrub_rows);
+  Count(status, "store.last_scrub_ms", static_cast<uint64_t>(stats.last_scrub_ms));
+  Count(status, "store.foreign_commits", stats.foreign_commits);
+  Count(status, "store.foreign_rows", stats.foreign_rows, config.store.foreign_rows_max);
+  Count(status, "store.foreign_rows_found", stats.foreign_rows_found);
+  Count(status, "store.foreign_rows_unlisted", stats.foreign_rows_unlisted);
   Count(status, "store.tombstones", stats.tombstones);
   Count(status, "store.wal_bytes", stats.wal_bytes, config.store.wal_bytes_max);
   Count(status, "store.wal_used_bytes", stats.wal.used_bytes);
@@ -223,6 +230,14 @@ void FillTable(const storage::TableDigest& table, v1::TableStatus* out) {
   out->set_digest(table.digest.ToString());
 }
 
+void FillForeignRow(const storage::ForeignRow& row, v1::ForeignRow* out) {
+  out->set_table(row.table);
+  const bool known = !row.key.empty() && proto::UnpackToProto(row.key, out->mutable_key()).ok();
+  if (!known) out->clear_key();
+  out->set_kind(std::string(NameOf(row.kind)));
+  out->set_found_ns(row.found_ms * 1'000'000);
+}
+
 void FillFromStore(storage::Store& store, const Config& config, v1::StatusResponse* status) {
   if (store.actor() != ActorId()) status->set_actor(std::string(store.actor().AsBytes()));
   status->set_change_number(store.last_seq());
@@ -232,6 +247,9 @@ void FillFromStore(storage::Store& store, const Config& config, v1::StatusRespon
   FillActors(store, status);
   FillParked(store, status);
   for (const std::string& trouble : store.Troubles()) status->add_troubles(trouble);
+  for (const storage::ForeignRow& row : store.ForeignRows(kForeignRowsShown)) {
+    FillForeignRow(row, status->add_foreign_rows());
+  }
   const storage::StoreStats stats = store.Stats();
   status->set_file_bytes(stats.file_bytes);
   status->set_wal_bytes(stats.wal_bytes);

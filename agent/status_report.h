@@ -4,6 +4,7 @@
 #include "agent/api_streams.h"
 
 namespace patina::v1 {
+class ForeignRow;
 class StatusResponse;
 class TableStatus;
 }  // namespace patina::v1
@@ -18,6 +19,8 @@ void FillFromStore(storage::Store& store, const Config& config, v1::StatusRespon
 void FillFromThreads(const ApiContext& context, const ApiStreams& streams,
                      v1::StatusResponse* status);
 
+inline constexpr size_t kForeignRowsShown = 100;
+void FillForeignRow(const storage::ForeignRow& row, v1::ForeignRow* out);
 void FillTable(const storage::TableDigest& table, v1::TableStatus* out);
 
 }  // namespace patina::agent

@@ -114,7 +114,8 @@ Verdict CompareMissing(const Reading& has, const Reading& lacks, const Place& pl
   if (before == nullptr || !Same(*before, *now) || Find(lacks.first, place) != nullptr) {
     return Verdict::kUndecided;
   }
-  const bool both_applied = lacks.answer->applied.Contains(IdOf(*now)) &&
+  const bool nobody_wrote_it = now->version == 0;  // but another SQLite client
+  const bool both_applied = (nobody_wrote_it || lacks.answer->applied.Contains(IdOf(*now))) &&
                             lacks.first_answer->applied.IsSubsetOf(has.answer->applied);
   return both_applied ? Verdict::kDifferent : Verdict::kUndecided;
 }

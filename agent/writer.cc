@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/scrubber.h"
 #include "agent/writer_queue.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -36,7 +37,8 @@ class Writer::Impl {
         merge_bytes_max_(config.merge_batch_bytes_max),
         store_(std::move(store)),
         snapshots_(store_->snapshots()),
-        queue_(config.writer_queue_transactions_max, config.writer_queue_bytes_max) {}
+        queue_(config.writer_queue_transactions_max, config.writer_queue_bytes_max),
+        scrubber_(config.scrub_rows_per_second, config.scrub_interval) {}
 
   void Start(Listeners listeners) {
     listeners_ = std::move(listeners);
@@ -61,10 +63,7 @@ class Writer::Impl {
     auto outcome = store_->ApplySchema(wanted, allow_destructive, &effects);
     NoteCommit(before);
     if (outcome.ok()) {
-      TellActor();
-      // Not broadcast: peers fetch rows that were adopted at their own pace.
-      if (!outcome->adopted.empty() && listeners_.on_persisted)
-        listeners_.on_persisted(outcome->adopted);
+      TellAdopted(outcome->adopted);
       TellEffects(std::move(effects));
       parked_ = true;  // what waited for this schema
       settle_at_ = {};
@@ -85,6 +84,24 @@ class Writer::Impl {
     }
     if (listeners_.on_large_staged) listeners_.on_large_staged(transfer, std::move(next));
   }
+
+  /// On the writer thread: some of them in this turn, the rest in later ones.
+  void SettleForeignRows(storage::ForeignAction action, uint64_t settled_before,
+                         const SettledDone& done) {
+    storage::CommitEffects effects;
+    auto outcome = store_->SettleForeignRows(action, &effects);
+    CheckBroken();
+    if (!outcome.ok()) return done(outcome.error());
+    TellAdopted(outcome->adopted);
+    TellEffects(std::move(effects));
+    const bool again = outcome->more && outcome->settled > 0;
+    outcome->settled += settled_before;
+    const bool added = again && queue_.AddTask([=, this](storage::Store&) {
+      SettleForeignRows(action, outcome->settled, done);
+    });
+    if (!added) done(std::move(outcome));
+  }
+
   bool OnThread() const { return std::this_thread::get_id() == thread_.get_id(); }
 
   Stats stats() const {
@@ -130,6 +147,7 @@ class Writer::Impl {
       MergeBatch();
       StageOne();
       SettleIfDue();
+      scrubber_.RunIfDue(*store_);
       CheckpointIfDue();
     }
     const Status status = store_->Close();
@@ -150,8 +168,9 @@ class Writer::Impl {
   }
 
   Duration WaitTime() const {
-    if (!parked_) return kIdleWait;
-    return std::clamp(settle_at_ - Now(), Duration(1'000'000), kSettleInterval);
+    const Duration wait = scrubber_.Wait(Now(), kIdleWait);
+    if (!parked_) return wait;
+    return std::min(wait, std::clamp(settle_at_ - Now(), Duration(1'000'000), kSettleInterval));
   }
 
   void RunTasks() {
@@ -202,6 +221,12 @@ class Writer::Impl {
     if (actor == actor_) return;
     actor_ = actor;
     if (listeners_.on_actor) listeners_.on_actor(actor);
+  }
+
+  /// Rows that were in the file already. Not broadcast: peers fetch them at their own pace.
+  void TellAdopted(const std::vector<ChangeId>& adopted) {
+    TellActor();
+    if (!adopted.empty() && listeners_.on_persisted) listeners_.on_persisted(adopted);
   }
 
   /// Before the clients: a hand-over, and others wait for it.
@@ -390,16 +415,13 @@ class Writer::Impl {
     settle_at_ = now + kSettleInterval;
     storage::CommitEffects effects;
     const auto settled = store_->SettleParked(&effects);
+    TellEffects(std::move(effects));
     if (settled.ok()) {
-      TellEffects(std::move(effects));
       TellParked();
       parked_ = !told_parked_.empty();
-    } else {
-      TellEffects(std::move(effects));
-      if (now >= settle_log_at_) {
-        settle_log_at_ = now + kRejectedLogInterval;
-        LogWarning("writer", "applying parked changes: ", settled.error().ToString());
-      }
+    } else if (now >= settle_log_at_) {
+      settle_log_at_ = now + kRejectedLogInterval;
+      LogWarning("writer", "applying parked changes: ", settled.error().ToString());
     }
     CheckBroken();
   }
@@ -456,6 +478,7 @@ class Writer::Impl {
   bool parked_ = true;  // until SettleParked has found none
   bool broken_ = false, damaged_ = false;
   Instant settle_at_{}, rejected_log_at_{}, failed_log_at_{}, settle_log_at_{};
+  Scrubber scrubber_;
 
   std::atomic<bool> busy_{false};
   std::atomic<int64_t> last_turn_ms_{0}, silent_until_ms_{0};
@@ -497,6 +520,13 @@ void Writer::StageLarge(uint64_t transfer, gossip::SharedBytes manifest) {
   Run([this, transfer, manifest = std::move(manifest)](storage::Store& store) {
     impl_->StageLarge(store, transfer, *manifest);
   });
+}
+
+void Writer::SettleForeignRows(storage::ForeignAction action, SettledDone done) {
+  const bool added = impl_->queue().AddTask([impl = impl_.get(), action, done](storage::Store&) {
+    impl->SettleForeignRows(action, 0, done);
+  });
+  if (!added) done(Unavailable("the agent is stopping"));
 }
 
 void Writer::AbandonTransfers() {

@@ -56,6 +56,12 @@ class Writer {
   using SchemaDone = std::function<void(Result<storage::SchemaOutcome>)>;
   void ApplySchema(storage::Schema wanted, bool allow_destructive, SchemaDone done);
 
+  using SettledDone = std::function<void(Result<storage::ForeignOutcome>)>;
+  /// Adopts or discards what another SQLite client wrote in the file, in as many turns as it takes.
+  /// done is called once, on the writer thread, or at once on the caller's with UNAVAILABLE
+  /// (stopping). An error in a later turn tells of that turn: what went before stays settled.
+  void SettleForeignRows(storage::ForeignAction action, SettledDone done);
+
   /// False when the queue is full: nothing was taken.
   bool Merge(std::vector<gossip::Change> changes);
   /// large: the transaction that it is a chunk of; after the last one (which may be empty: all are

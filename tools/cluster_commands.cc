@@ -17,6 +17,8 @@
 namespace patina::tools {
 namespace {
 
+constexpr auto kSettlePatience = std::chrono::minutes(5);
+
 const char* StateName(v1::Member::State state) {
   switch (state) {
     case v1::Member::STATE_ALIVE:
@@ -114,21 +116,38 @@ void Status(CommandContext& context) {
   PrintStatus(std::cout, context.format, response);
 }
 
-void Verify(CommandContext& context, uint32_t deadline_ms) {
+struct VerifyOptions {
+  uint32_t deadline_ms = 10'000;
+  bool adopt = false, discard = false;
+};
+
+void Verify(CommandContext& context, const VerifyOptions& options) {
   const Connection connection = DialOrFail(context);
   if (!connection.channel) return;
   grpc::ClientContext call;
-  PrepareCall(context, call, std::chrono::milliseconds(deadline_ms) + std::chrono::seconds(5));
+  // Settling looks at the whole file first.
+  const bool settles = options.adopt || options.discard;
+  PrepareCall(context, call,
+              std::chrono::milliseconds(options.deadline_ms) +
+                  (settles ? kSettlePatience : std::chrono::seconds(5)));
   v1::VerifyRequest request;
-  request.set_deadline_ms(deadline_ms);
+  request.set_deadline_ms(options.deadline_ms);
+  if (options.adopt) request.set_foreign(v1::VerifyRequest::FOREIGN_ACTION_ADOPT);
+  if (options.discard) request.set_foreign(v1::VerifyRequest::FOREIGN_ACTION_DISCARD);
   v1::VerifyResponse response;
   const grpc::Status status =
       v1::Admin::NewStub(connection.channel)->Verify(&call, request, &response);
   if (!status.ok()) return Fail(context, status);
   PrintVerify(std::cout, context.format, response);
-  if (response.equal() && response.not_reached_size() == 0) return;
+  const bool foreign = response.foreign_size() > 0;
+  if (response.equal() && response.not_reached_size() == 0 && !foreign) return;
   std::string message;
   if (!response.equal()) message = "the members' tables differ";
+  if (foreign) {
+    message += message.empty() ? "" : "; ";
+    message += "another SQLite client wrote in this member's file";
+    if (!settles) message += ": see --adopt and --discard";
+  }
   for (const std::string& name : response.not_reached()) {
     message += (message.empty() ? "" : "; ") + name + " did not answer";
   }
@@ -148,12 +167,19 @@ void AddClusterCommands(CLI::App& app, CommandContext& context) {
       "status", "One node: identity, heads, gaps, queues, digests, disk, schema");
   status->callback([&context] { Status(context); });
 
-  const auto deadline_ms = std::make_shared<uint32_t>(10'000);
+  const auto options = std::make_shared<VerifyOptions>();
   CLI::App* verify = app.add_subcommand(
       "verify", "Compare every member's tables, under load too; exit code 1 when any differ");
-  verify->add_option("--deadline-ms", *deadline_ms,
+  verify->add_option("--deadline-ms", options->deadline_ms,
                      "for the answers of all members; default 10000");
-  verify->callback([deadline_ms, &context] { Verify(context, *deadline_ms); });
+  CLI::Option* adopt = verify->add_flag(
+      "--adopt", options->adopt,
+      "first make what other SQLite clients wrote in this node's file a write of this node");
+  verify
+      ->add_flag("--discard", options->discard,
+                 "first put back what they overwrote, deleted or added in this node's file")
+      ->excludes(adopt);
+  verify->callback([options, &context] { Verify(context, *options); });
 }
 
 }  // namespace patina::tools

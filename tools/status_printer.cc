@@ -42,6 +42,11 @@ std::vector<std::string> Troubles(const v1::StatusResponse& status) {
     troubles.push_back(std::to_string(status.parked_size()) +
                        " changes are parked: received, but not applied yet (see parked)");
   }
+  if (status.foreign_rows_size() > 0) {
+    troubles.push_back(
+        "another SQLite client wrote rows in this node's file (see foreign rows); "
+        "`patina verify --adopt` or `patina verify --discard`");
+  }
   if (status.clock_correction_ms() != 0) {
     troubles.push_back("this host's clock is off: corrected by " +
                        std::to_string(status.clock_correction_ms()) + " ms");
@@ -142,6 +147,24 @@ void PrintParked(std::ostream& out, const v1::StatusResponse& status) {
   }
 }
 
+std::string KeyText(const google::protobuf::RepeatedPtrField<v1::Value>& key) {
+  std::string text;
+  for (const crdt::Value& value : FromProto(key)) {
+    text += (text.empty() ? "" : ", ") + value.ToString();
+  }
+  return text;
+}
+
+void PrintForeignRows(std::ostream& out, Format format,
+                      const google::protobuf::RepeatedPtrField<v1::ForeignRow>& rows) {
+  RowPrinter lines(out, format, {"table", "key", "another client", "found", "left because"});
+  for (const v1::ForeignRow& row : rows) {
+    const std::string key = row.key_size() == 0 ? "(not in the log any more)" : KeyText(row.key());
+    lines.Print({Text(row.table()), Text(key), Text(row.kind() + " it"),
+                 Text(HumanTime(row.found_ns())), Text(row.why())});
+  }
+}
+
 void PrintForPeople(std::ostream& out, const v1::StatusResponse& status) {
   const std::vector<std::string> troubles = Troubles(status);
   out << (troubles.empty() ? "Nothing to worry about\n" : "Look at this first\n");
@@ -152,6 +175,10 @@ void PrintForPeople(std::ostream& out, const v1::StatusResponse& status) {
     PrintTables(out, status);
     PrintActors(out, status);
     PrintParked(out, status);
+  }
+  if (status.foreign_rows_size() > 0) {
+    out << "\nForeign rows\n";
+    PrintForeignRows(out, Format::kTable, status.foreign_rows());
   }
   out << "\nQueues and counters (zeros left out)\n";
   RowPrinter counters(out, Format::kTable, {"counter", "value", "limit"});
@@ -164,9 +191,16 @@ void PrintForPeople(std::ostream& out, const v1::StatusResponse& status) {
 
 nlohmann::ordered_json StatusLists(const v1::StatusResponse& status) {
   using Json = nlohmann::ordered_json;
-  Json lists = {{"actors", Json::array()},    {"tables", Json::array()},
-                {"counters", Json::object()}, {"limits", Json::object()},
-                {"parked", Json::array()},    {"wal_holders", Json::array()}};
+  Json lists = {{"actors", Json::array()},      {"tables", Json::array()},
+                {"counters", Json::object()},   {"limits", Json::object()},
+                {"parked", Json::array()},      {"wal_holders", Json::array()},
+                {"foreign_rows", Json::array()}};
+  for (const v1::ForeignRow& row : status.foreign_rows()) {
+    lists["foreign_rows"].push_back({{"table", row.table()},
+                                     {"key", KeyText(row.key())},
+                                     {"kind", row.kind()},
+                                     {"found_ns", row.found_ns()}});
+  }
   for (const v1::ActorHead& actor : status.actors()) {
     lists["actors"].push_back({{"actor", HexOf(actor.actor())},
                                {"node", actor.node()},
@@ -231,21 +265,13 @@ void PrintStatusCsv(std::ostream& out, const v1::StatusResponse& status) {
   }
 }
 
-std::string KeyText(const v1::VerifyResponse::Difference& difference) {
-  std::string text;
-  for (const crdt::Value& value : FromProto(difference.key())) {
-    text += (text.empty() ? "" : ", ") + value.ToString();
-  }
-  return text;
-}
-
 void PrintDifferences(std::ostream& out, Format format, const v1::VerifyResponse& report) {
   RowPrinter lines(out, format,
                    {"table", "key", "column", "node", "value", "time", "actor", "version"});
   for (const auto& difference : report.differences()) {
     const std::string column = difference.column().empty() ? "(row)" : difference.column();
     for (const auto& cell : difference.cells()) {
-      lines.Print({Text(difference.table()), Text(KeyText(difference)), Text(column),
+      lines.Print({Text(difference.table()), Text(KeyText(difference.key())), Text(column),
                    Text(cell.node()), Text(cell.value()), Text(HumanTime(cell.time_ns())),
                    Text(HexOf(cell.id().actor())), Number(cell.id().version())});
     }
@@ -277,6 +303,7 @@ void PrintStatus(std::ostream& out, Format format, const v1::StatusResponse& sta
 
 void PrintVerify(std::ostream& out, Format format, const v1::VerifyResponse& report) {
   if (format != Format::kTable) {
+    if (report.foreign_size() > 0) PrintForeignRows(out, format, report.foreign());
     if (report.equal()) return PrintDigests(out, format, report);
     return PrintDifferences(out, format, report);
   }
@@ -285,6 +312,14 @@ void PrintVerify(std::ostream& out, Format format, const v1::VerifyResponse& rep
   } else {
     out << "DIFFERENT\n\n";
     PrintDifferences(out, format, report);
+    out << '\n';
+  }
+  if (report.foreign_settled() > 0) {
+    out << "settled: " << report.foreign_settled() << " rows of another SQLite client\n\n";
+  }
+  if (report.foreign_size() > 0) {
+    out << "Foreign rows of this member\n";
+    PrintForeignRows(out, format, report.foreign());
     out << '\n';
   }
   RowPrinter nodes(out, format, {"node", "tables", "rows", "changesets received"});

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "agent/writer_queue.h"
+#include "storage/db.h"
 #include "tests/agent/agent_test_util.h"
 
 namespace patina::agent {
@@ -160,6 +161,34 @@ TEST_F(WriterTest, ALongTurnThatGetsOnIsNotTakenForStuck) {
     EXPECT_EQ(writer_->LastTurnMs(), before);
     EXPECT_TRUE(store.Checkpoint().ok());
     EXPECT_GT(writer_->LastTurnMs(), before);
+  });
+}
+
+TEST_F(WriterTest, WhatAnotherClientWritesIsFoundWithoutBeingAskedForAndAdoptedAsALocalWrite) {
+  Start();
+  ASSERT_TRUE(ExecuteAndWait(*writer_, "INSERT INTO machines(id) VALUES('m1'), ('m2')").ok());
+  const auto foreign_rows = [this] {
+    std::vector<storage::ForeignRow> rows;
+    writer_->RunAndWait([&](storage::Store& store) { rows = store.ForeignRows(); });
+    return rows;
+  };
+  EXPECT_TRUE(foreign_rows().empty());
+  {
+    auto db = storage::Db::Open(DatabasePath(config_), storage::Db::Mode::kReadWriteCreate);
+    ASSERT_TRUE(db.ok());
+    ASSERT_TRUE(db->Exec("UPDATE machines SET cpu = 9 WHERE id = 'm2'").ok());
+  }
+  EXPECT_TRUE(Eventually([&] { return foreign_rows().size() == 1; }));
+  std::atomic<uint64_t> settled{0};
+  writer_->SettleForeignRows(storage::ForeignAction::kAdopt,
+                             [&](const Result<storage::ForeignOutcome>& outcome) {
+                               if (outcome.ok()) settled = outcome->settled;
+                             });
+  EXPECT_TRUE(Eventually([&] { return settled == 1; }));
+  EXPECT_TRUE(foreign_rows().empty());
+  writer_->RunAndWait([&](storage::Store& store) {
+    EXPECT_TRUE(store.applied().Contains({store.actor(), 2}));
+    EXPECT_FALSE(store.applied().Contains({store.actor(), 3}));
   });
 }
 
