@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/answers.h"
 #include "agent/scrubber.h"
 #include "agent/writer_queue.h"
 #include "base/check.h"
@@ -15,8 +16,7 @@
 namespace patina::agent {
 namespace {
 
-constexpr size_t kGatherFrom = 4;  // transactions in the last group
-constexpr auto kGather = std::chrono::microseconds(300);
+constexpr size_t kAnswerApartFrom = 4;  // fewer are told sooner than another thread wakes up
 constexpr Duration kIdleWait = std::chrono::milliseconds(500);
 constexpr Duration kSettleInterval = std::chrono::milliseconds(100);
 constexpr Duration kRejectedLogInterval = std::chrono::seconds(10);
@@ -45,6 +45,7 @@ class Writer::Impl {
     actor_ = store_->actor();
     // A large transfer is one turn: as long as it gets on, the watchdog is not to end the process.
     store_->SetProgress([this](Duration silence) { NoteTurn(silence); });
+    answers_.Start();
     thread_ = std::thread([this] {
       NameThread("writer");
       Loop();
@@ -54,6 +55,7 @@ class Writer::Impl {
   void Stop() {
     queue_.Close();
     if (thread_.joinable()) thread_.join();
+    answers_.Stop();
   }
 
   /// On the writer thread.
@@ -135,9 +137,6 @@ class Writer::Impl {
     bool closed = false;
     while (!(closed && batch_.Empty())) {
       busy_.store(false, std::memory_order_release);
-      // Many clients at once: a moment more fills the next group, and a commit costs the same for
-      // all.
-      if (last_group_ >= kGatherFrom && batch_.Empty()) queue_.Gather(kGather);
       closed = queue_.Take(batch_.Empty() ? WaitTime() : Duration::zero(), &batch_);
       NoteTurn();
       busy_.store(true, std::memory_order_release);
@@ -183,7 +182,6 @@ class Writer::Impl {
 
   void CommitGroup() {
     const size_t count = std::min(group_max_, batch_.locals.size());
-    last_group_ = count;
     if (count == 0) return;
     std::vector<storage::Transaction> transactions;
     std::vector<ExecuteDone> dones;
@@ -209,10 +207,18 @@ class Writer::Impl {
       bytes -= WriterQueue::BytesOf(transactions[i - 1]);
       batch_.locals.push_front({std::move(transactions[i - 1]), std::move(dones[i - 1])});
     }
-    queue_.DoneLocal(results.size(), bytes);
     TellNetwork(results);
     TellEffects(std::move(effects));
-    for (size_t i = 0; i < results.size(); ++i) dones[i](std::move(results[i]));
+    Answers::Group group;
+    group.bytes = bytes;
+    group.answers.reserve(results.size());
+    for (size_t i = 0; i < results.size(); ++i)
+      group.answers.push_back({std::move(dones[i]), std::move(results[i])});
+    if (group.answers.size() < kAnswerApartFrom) {
+      answers_.Tell(group);
+    } else {
+      answers_.Add(std::move(group));
+    }
     CheckBroken();
   }
 
@@ -467,12 +473,12 @@ class Writer::Impl {
   std::unique_ptr<storage::Store> store_;
   const std::shared_ptr<storage::Snapshots> snapshots_;
   WriterQueue queue_;
+  Answers answers_{queue_};
   Listeners listeners_;
   std::thread thread_;
 
   // The writer thread's own.
   WriterQueue::Batch batch_;
-  size_t last_group_ = 0;
   ActorId actor_;
   std::vector<ChangeId> told_parked_;
   bool parked_ = true;  // until SettleParked has found none

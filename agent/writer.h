@@ -47,8 +47,8 @@ class Writer {
   void Stop();
 
   using ExecuteDone = std::function<void(Result<storage::Committed>)>;
-  /// done is called once, on the writer thread, or at once on the caller's with RESOURCE_EXHAUSTED
-  /// (queue full) or UNAVAILABLE (stopping).
+  /// done is called once, on the writer thread or the answers thread, or at once on the caller's
+  /// with RESOURCE_EXHAUSTED (queue full) or UNAVAILABLE (stopping).
   void Execute(storage::Transaction transaction, ExecuteDone done);
 
   /// Another schema, between commits; what is queued waits. on_commit hears of it, then done, on

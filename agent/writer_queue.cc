@@ -99,11 +99,6 @@ void WriterQueue::Close() {
   wake_.notify_all();
 }
 
-void WriterQueue::Gather(Duration time) {
-  std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, time, [this] { return closed_; });
-}
-
 bool WriterQueue::Take(Duration wait, Batch* batch) {
   std::unique_lock lock(mutex_);
   if (wait > Duration::zero() && waiting_.Empty() && !closed_) {

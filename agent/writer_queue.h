@@ -56,8 +56,6 @@ class WriterQueue {
   /// Appends what waits to *batch. Waits for it at most this long, unless closed; returns true if
   /// closed.
   bool Take(Duration wait, Batch* batch);
-  /// Lets transactions gather this long, unless closed: nobody is woken by it.
-  void Gather(Duration time);
   void DoneLocal(size_t transactions, size_t bytes);
   void DoneMerges(size_t bytes);
 

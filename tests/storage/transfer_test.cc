@@ -147,6 +147,24 @@ TEST_F(TransferTest, WhatWasAppliedMeanwhileIsKept) {
   ExpectEqual();
 }
 
+TEST_F(TransferTest, AnOldOneBringsBackNothingThatWasCollectedMeanwhile) {
+  const Committed insert = Write(from_, {"INSERT INTO t VALUES ('k', 'x', 1)"});
+  const auto asked = TransferChunks(from_, to_.store->applied(), 1 << 20);
+  to_.clock.SetWallMs(now_ + 100);
+  to_.Merge(insert.changeset);
+  to_.Merge(Write(from_, {"DELETE FROM t"}).changeset);
+  ASSERT_TRUE(to_.store->Checkpoint().ok());
+  ASSERT_TRUE(to_.store->Collect(crdt::HlcTime::FromMs(now_ + 1)).ok());
+  ASSERT_EQ(to_.store->Stats().tombstones, 0u);
+  ASSERT_TRUE(TakeTransfer(to_, asked).ok());
+  EXPECT_EQ(to_.Dump(), std::vector<std::string>());
+  // What would come of it if all were merged that was lacking when it was asked for.
+  to_.options.mutant = Mutant::kStaleTransfer;
+  to_.CloseAndOpen();
+  ASSERT_TRUE(TakeTransfer(to_, asked, 2).ok());
+  EXPECT_EQ(to_.Dump(), std::vector<std::string>{"t: 1|'x'|'k'"});
+}
+
 TEST_F(TransferTest, ARowDeletedAndAnotherInsertedAtItsRowidKeepTheirClocks) {
   const Committed first = Write(from_, {"INSERT INTO t VALUES ('z', 'x', 1)"});
   to_.Merge(first.changeset);
