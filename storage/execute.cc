@@ -371,16 +371,12 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
       break;
     }
     if ((*failed)[i]) continue;
-    if (!alone) {
-      RETURN_IF_ERROR(savepoint.Run());
-    }
+    if (!alone) RETURN_IF_ERROR(savepoint.Run());
     const uint64_t version_before = next_version, seq_before = next_seq;
     Result<Pending> outcome = RunOne(transactions[i]);
     if (outcome.ok()) {
       (*pending)[i] = std::move(*outcome);
-      if (!alone) {
-        RETURN_IF_ERROR(release.Run());
-      }
+      if (!alone) RETURN_IF_ERROR(release.Run());
       continue;
     }
     NoteFailure(outcome.error());
