@@ -62,9 +62,11 @@ struct Config {
   int snapshots_served_max = 2;
   uint64_t snapshot_bytes_per_s = 200u << 20;  // of each one served
   Duration snapshot_deadline = std::chrono::minutes(30);
-  uint64_t snapshot_rows_min = 50'000;  // an empty node takes a snapshot of a peer with so many
+  uint64_t snapshot_rows_min = 50'000;  // a new node takes a snapshot of a peer with so many
 
   // Collection: what nodes publish of their histories (frontier.h).
+  /// There are others to meet: alone, a node knows nothing of how complete it is.
+  bool seeded = false;
   Duration publish_interval = std::chrono::seconds(30);
   FrontierConfig frontier;
 

@@ -129,6 +129,7 @@ crdt::HlcTime Frontier::SatisfiedClock(const MemberState& member, const crdt::Ve
 
 crdt::HlcTime Frontier::Complete(const crdt::VersionSet& applied, crdt::HlcTime published,
                                  std::optional<crdt::HlcTime> oldest_parked) const {
+  if (!caught_up_) return {};
   crdt::HlcTime complete = published;
   if (oldest_parked) complete = std::min(complete, *oldest_parked);
   for (const auto& [name, member] : members_) {
@@ -149,6 +150,7 @@ crdt::HlcTime Frontier::Get(crdt::HlcTime complete) const {
 Frontier::Holder Frontier::HeldBackBy(const crdt::VersionSet& applied,
                                       crdt::HlcTime complete) const {
   if (refused_ > 0) return {"", {}, "more members than can be counted"};
+  if (!caught_up_) return {self_, {}, "it has not received all that its peers had when it started"};
   Holder holder{self_, complete, "what this node has itself published, or has parked"};
   const auto take = [&](const std::string& name, crdt::HlcTime time, std::string_view reason) {
     if (time < holder.complete || (time == holder.complete && holder.node == self_)) {

@@ -70,6 +70,10 @@ class Frontier {
   /// published since. Requires own.
   bool Hear(const Publication& publication, int64_t now_ms);
 
+  /// Whether this node has caught up with its peers since it began (CatchUp); until then it is
+  /// complete up to nothing. True unless said otherwise.
+  void SetCaughtUp(bool caught_up) { caught_up_ = caught_up; }
+
   // What follows.
   /// T of this node, given what it has applied, its newest W (in its file) and the stamp of the
   /// oldest change that it has parked.
@@ -118,6 +122,7 @@ class Frontier {
   size_t bytes_ = 0;
   uint64_t refused_ = 0, publications_refused_ = 0;
   uint64_t epoch_ = 0;
+  bool caught_up_ = true;
 };
 
 }  // namespace patina::gossip

@@ -118,6 +118,7 @@ struct Counters {
   uint64_t publications = 0, publications_heard = 0, publications_refused = 0;
   uint64_t members_forgotten = 0;
   uint64_t settlements = 0, snapshots_asked = 0, snapshots_served = 0, snapshots_failed = 0;
+  uint64_t snapshots_refused = 0;  // to peers: too many at once, another schema, a higher horizon
   uint64_t snapshots_impossible = 0;  // one was needed, and this process cannot take it
   // Of the states exchanged (gossip/known_sets.h): whole sets sent, ours that the peer could not
   // build on, peers whose sets were given up for others'.

@@ -56,6 +56,11 @@ void Publishing::CountMembers(Instant now) {
     return member != nullptr && member->Reachable();
   };
   shared_.counters.members_forgotten += frontier_.ForgetDead(reachable, now_ms).size();
+  const auto& members = shared_.members.all();
+  const auto others = std::count_if(members.begin(), members.end(),
+                                    [](const auto& entry) { return entry.second.Reachable(); });
+  frontier_.SetCaughtUp(
+      shared_.catch_up.Done(shared_.received, static_cast<size_t>(others), reachable));
 }
 
 void Publishing::OnPublished(Publication publication, Instant now) {

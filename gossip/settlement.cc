@@ -6,6 +6,7 @@ namespace patina::gossip {
 namespace {
 
 constexpr Duration kInterval = std::chrono::seconds(2);
+constexpr uint64_t kNewLacks = 4;           // at least one in so many of a peer's versions
 constexpr uint64_t kTooOldMax = 1'000'000;  // versions; what is beyond is asked for again and again
 
 }  // namespace
@@ -30,11 +31,13 @@ void Settlement::OnPeerHas(const Member& peer, const crdt::VersionSet& theirs, I
   }
 }
 
-bool Settlement::OnEmpty(const Member& peer, Instant now, Outputs& out) {
-  if (empty_asked_ || !shared_.config.snapshots_taken) return false;
+bool Settlement::OnLacking(const Member& peer, uint64_t versions, uint64_t lacking, Instant now,
+                           Outputs& out) {
+  if (lacking < versions / kNewLacks) return false;
+  if (!began_empty_ || new_asked_ || !shared_.config.snapshots_taken) return false;
   if (peer.info.schema != shared_.self.schema || transfer_.Running()) return false;
-  empty_asked_ = transfer_.WantSnapshot(peer, shared_.config.snapshot_rows_min, now, out);
-  return empty_asked_;
+  new_asked_ = transfer_.WantSnapshot(peer, shared_.config.snapshot_rows_min, now, out);
+  return new_asked_;
 }
 
 void Settlement::Begin(const Member& peer, Instant now, Outputs& out) {

@@ -22,7 +22,8 @@ Shared::Shared(const Config& config_in, const Self& self_in, crdt::VersionSet re
     : config(config_in),
       rng(seed),
       clock(config_in.clock_offset_tolerated_ms),
-      received(std::move(received_in)) {
+      received(std::move(received_in)),
+      catch_up(!config_in.seeded) {
   self.name = self_in.name;
   self.incarnation = static_cast<uint64_t>(std::max<int64_t>(1, self_in.boot_wall_ms));
   self.boot = rng.Next();

@@ -7,6 +7,7 @@
 
 #include "base/random.h"
 #include "crdt/version_set.h"
+#include "gossip/catch_up.h"
 #include "gossip/cluster_clock.h"
 #include "gossip/config.h"
 #include "gossip/dissemination.h"
@@ -44,6 +45,7 @@ struct Shared {
   Instant received_at{};  // when the set last grew
   InFlight in_flight;
   crdt::HlcTime horizon;  // storage's
+  CatchUp catch_up;
 
   bool Has(const ChangeId& id) const { return in_flight.Contains(id) || received.Contains(id); }
   MemberUpdate SelfUpdate() const { return {self, self_state, {}}; }

@@ -20,6 +20,7 @@ constexpr uint64_t kLackingFactor = 4;  // requests' worth of missing versions r
 void Sync::OnDigest(Member& from, const Digest128& digest, Instant now, Outputs& out) {
   if (digest == shared_.received.digest()) {
     from.versions_behind = 0;
+    shared_.catch_up.OnEqual(from.info.name);
     const auto found = peers_.find(from.info.name);
     if (found == peers_.end()) return;
     Clear(found->first, found->second);
@@ -90,6 +91,7 @@ void Sync::OnState(Member& from, const SyncState& state, Instant now, Outputs& o
     SendState(from, true, out);
   }
   if (theirs == nullptr) return;
+  shared_.catch_up.OnTold(from.info.name, *theirs, shared_.received);
   from.versions_behind = CountVersions(theirs->Lacking(shared_.received));
   std::vector<crdt::ActorRanges> lacking = shared_.received.Lacking(*theirs);
   const uint64_t count = CountVersions(lacking);
@@ -98,7 +100,7 @@ void Sync::OnState(Member& from, const SyncState& state, Instant now, Outputs& o
   Clear(from.info.name, peer);
   if (count == 0) return;
   settlement_.OnPeerHas(from, *theirs, now, out);
-  if (shared_.received.Empty() && settlement_.OnEmpty(from, now, out)) return;
+  if (settlement_.OnLacking(from, theirs->Size(), count, now, out)) return;
   const uint64_t most = shared_.config.sync_versions_max * kLackingFactor;
   peer.truncated = count > most;
   peer.lacking = ToSet(TakeNewest(std::move(lacking), most));

@@ -262,6 +262,7 @@ void Transfer::OnSnapshotRequest(const Member& from, const SnapshotRequest& requ
 void Transfer::Serve(const Member& from, Serving serving, Outputs::OpenTransfer open,
                      std::string refusal, Outputs& out) {
   if (!refusal.empty()) {
+    if (serving.snapshot) ++shared_.counters.snapshots_refused;
     shared_.SendFrame(from, Lane::kBulk,
                       Frame(TransferRefused{serving.transfer, std::move(refusal)}), out);
     return;

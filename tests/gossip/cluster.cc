@@ -262,6 +262,11 @@ void Cluster::PerformTransfers(Host& from, const Outputs& out) {
       }
       if (stage.snapshot) {
         ++from.snapshots_taken;
+        crdt::VersionSet refused;
+        for (const auto& [name, each] : hosts_) {
+          for (const ChangeId& id : each->too_old) refused.Add(id);
+        }
+        theirs.Union(from.received.Without(refused));  // what only it had is kept
         from.received = theirs;
         return Begin(from);
       }

@@ -97,6 +97,40 @@ TEST(PublishingTest, WhoLacksAVersionHoldsTheFrontierOfAll) {
   EXPECT_GT(BehindSeconds(cluster, "n02"), 5 * 60);
 }
 
+TEST(PublishingTest, ANewNodeIsNotCompleteWithoutWhatAForgottenMemberWrote) {
+  Cluster cluster;
+  cluster.config.frontier.forget_after_ms = 60'000;
+  cluster.config.dead_kept = seconds(60);
+  cluster.AddMany(4);
+  cluster.Write("n03", 10);
+  cluster.Run(seconds(5));
+  cluster.Crash("n03");
+  cluster.Run(minutes(5));
+  ASSERT_EQ(cluster.node("n00").frontier().members().count("n03"), 0u);
+  cluster.drop_frame = [](const std::string&, const std::string& to, const Frame& frame) {
+    return to == "n04" && std::holds_alternative<SyncChanges>(frame);
+  };
+  cluster.Add("n04");
+  cluster.Run(minutes(5));
+  EXPECT_EQ(cluster.host("n04").line, HlcTime());
+  EXPECT_GT(BehindSeconds(cluster, "n00"), 4 * 60) << "it holds the others, too";
+  cluster.drop_frame = nullptr;
+  cluster.Run(minutes(5));
+  EXPECT_LT(BehindSeconds(cluster, "n04"), 150);
+  EXPECT_LT(BehindSeconds(cluster, "n00"), 150);
+}
+
+TEST(PublishingTest, WhoHasMetNobodyAlthoughThereAreSeedsCollectsNothing) {
+  Cluster cluster;
+  cluster.config.seeded = true;
+  cluster.Add("n00");
+  cluster.Run(minutes(5));
+  EXPECT_EQ(cluster.host("n00").line, HlcTime());
+  cluster.Add("n01");
+  cluster.Run(minutes(5));
+  EXPECT_LT(BehindSeconds(cluster, "n00"), 150);
+}
+
 TEST(PublishingTest, SaneSerialsOnlyAndPullsNotTooOften) {
   Cluster cluster;
   cluster.AddMany(2);

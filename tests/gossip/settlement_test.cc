@@ -106,6 +106,33 @@ TEST_F(SettlementTest, AnEmptyNodeBeginsWithASnapshotOfAPeerThatHasMuch) {
   EXPECT_TRUE(cluster_.Converged());
 }
 
+TEST_F(SettlementTest, ANewNodeThatHasWrittenAlreadyBeginsWithOneToo) {
+  cluster_.AddMany(2);
+  cluster_.Write("n00", 500);
+  cluster_.Run(seconds(5));
+  for (const char* name : {"n00", "n01"}) cluster_.host(name).rows = 1'000'000;
+  cluster_.Add("n02");
+  cluster_.Write("n02", 3);
+  cluster_.Run(seconds(20));
+  EXPECT_EQ(Taken("n02"), 1u);
+  EXPECT_TRUE(cluster_.Converged());
+}
+
+TEST_F(SettlementTest, WhoBeganWithTheOthersDoesNotBeginAnewForTheLittleItLacksLater) {
+  cluster_.AddMany(3);
+  for (const char* name : {"n00", "n01", "n02"}) cluster_.host(name).rows = 1'000'000;
+  cluster_.Write("n00", 500);
+  cluster_.Run(seconds(5));
+  const uint64_t before = Taken("n02");
+  cluster_.Partition({"n02"}, {"n00", "n01"});
+  cluster_.Write("n00", 50);
+  cluster_.Run(seconds(1));
+  cluster_.Heal();
+  cluster_.Run(seconds(20));
+  EXPECT_EQ(Taken("n02"), before);
+  EXPECT_TRUE(cluster_.Converged());
+}
+
 TEST_F(SettlementTest, AnEmptyNodeFetchesWhatIsLittle) {
   cluster_.AddMany(2);
   cluster_.Write("n00", 500);
@@ -131,6 +158,7 @@ TEST_F(SettlementTest, ServedSnapshotsAreFewAndOthersComeLater) {
     failed += cluster_.node(name).counters().snapshots_failed;
   }
   EXPECT_GE(failed, 2u) << "told to wait";
+  EXPECT_EQ(cluster_.node("n00").counters().snapshots_refused, failed);
   cluster_.Run(seconds(60));
   EXPECT_TRUE(cluster_.Converged()) << "by the log, in the end";
 }
