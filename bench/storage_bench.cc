@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "bench/sides.h"
+#include "storage/backup.h"
 #include "storage/reader.h"
+#include "storage/snapshot_chunks.h"
 
 // usage: storage_bench SCHEMA.sql FOLDER ROWS MANY_ROWS PAIRS [WORD]
 //
@@ -244,6 +246,22 @@ double Scrub(PatinaSide& side, const Settings& settings) {
   });
 }
 
+/// The same by a snapshot: a copy of the file is made, and read in chunks.
+double ServeSnapshot(PatinaSide& side, const Settings& settings) {
+  CHECK(side.store().Checkpoint().ok());
+  return RowsPerSecond(settings.many_rows, [&] {
+    const auto backup = storage::Backup::Begin(side.path(), side.store().snapshots());
+    CHECK(backup.ok());
+    const auto copy = storage::SnapshotCopy::Make(**backup, storage::ServedCopyPath(side.path()));
+    CHECK(copy.ok());
+    for (uint64_t number = 0;; ++number) {
+      const auto chunk = (*copy)->Read(number);
+      CHECK(chunk.ok());
+      if (chunk->last) return;
+    }
+  });
+}
+
 /// A store dies with as much to be written behind as there may be: how long until it is open again.
 double Replay(PatinaSide& side, const Settings& settings) {
   CHECK(side.store().Checkpoint().ok());
@@ -267,13 +285,15 @@ void MeasureMany(const Settings& settings) {
     MeasureMergeOfUpdates(settings, settings.many_rows, 1'000, columns, filled.source,
                           filled.receiver, filled.plain);
   }
-  Figures serve, scrub, replay;
+  Figures serve, snapshot, scrub, replay;
   for (size_t i = 0; i < settings.pairs; ++i) {
     serve.patina.push_back(ServeTransfer(filled.receiver, settings));
+    snapshot.patina.push_back(ServeSnapshot(filled.receiver, settings));
     scrub.patina.push_back(Scrub(filled.receiver, settings));
     replay.patina.push_back(Replay(filled.receiver, settings));
   }
   serve.Print("serving " + Rows(settings.many_rows) + " by transfer, sender's side", "rows/s");
+  snapshot.Print("serving " + Rows(settings.many_rows) + " by snapshot, sender's side", "rows/s");
   scrub.Print("scrubbing " + Rows(settings.many_rows), "rows/s");
   replay.Print(
       "opening after a kill, a full checkpoint interval to replay, " + Rows(settings.many_rows),

@@ -41,14 +41,14 @@ class PartialFile {
   PartialFile& operator=(const PartialFile&) = delete;
   const std::string& path() const { return path_; }
 
-  Status SyncAndRename(const std::string& target) {
-    RETURN_IF_ERROR(SyncFile(path_));
+  Status Rename(const std::string& target, bool lasting) {
+    if (lasting) RETURN_IF_ERROR(SyncFile(path_));
     int renamed = ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE);
     // Some network file systems do not know the flag; that nobody was there was seen before.
     if (renamed != 0 && errno == EINVAL) renamed = ::rename(path_.c_str(), target.c_str());
     if (renamed != 0 && errno == EEXIST) return Exists(target);
     if (renamed != 0) return FailedPrecondition(target + ": cannot be named: " + SystemError());
-    return SyncFolder(FolderOf(target));
+    return lasting ? SyncFolder(FolderOf(target)) : OkStatus();
   }
 
   static Error Exists(const std::string& target) {
@@ -139,7 +139,7 @@ class Backup::Impl {
     PartialFile partial(target + ".partial");
     Copying copying{target, options, Pace(options), FileBytes(path_ + "-wal"), {}};
     RETURN_IF_ERROR(CopyPages(partial.path(), &copying));
-    RETURN_IF_ERROR(partial.SyncAndRename(target));
+    RETURN_IF_ERROR(partial.Rename(target, options.lasting));
     copying.result.seq = seq_;
     copying.result.duration = copying.pace.elapsed();
     return copying.result;

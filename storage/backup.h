@@ -28,6 +28,7 @@ struct BackupOptions {
   const std::atomic<bool>* cancelled = nullptr;  // not owned; looked at before each piece
   const Clock* clock = nullptr;                  // not owned; null: the host's
   std::function<void(Duration)> pause;           // empty: the thread sleeps
+  bool lasting = true;                           // synced; false: it need not outlast a power cut
 };
 
 inline constexpr uint64_t kBackupPieceBytes = 1u << 20;

@@ -16,7 +16,7 @@ constexpr int64_t kFreePagesKept = 64;  // and an eighth of the file: they are u
 }  // namespace
 
 Result<crdt::HlcTime> Store::Impl::PublishClock() {
-  if (broken) return Unavailable("the store is broken; the agent must restart");
+  RETURN_IF_ERROR(MayWrite());
   const crdt::HlcTime now = std::max(hlc.last(), crdt::HlcTime::FromMs(ClusterMs()));
   auto write = [&]() -> Status {
     RETURN_IF_ERROR(begin.Run());
@@ -33,6 +33,24 @@ Result<crdt::HlcTime> Store::Impl::PublishClock() {
   hlc.Observe(now);
   published = now;
   return now;
+}
+
+Status Store::Impl::SaveMembers(std::string_view members) {
+  RETURN_IF_ERROR(MayWrite());
+  const Status status = [&]() -> Status {
+    RETURN_IF_ERROR(begin.Run());
+    RETURN_IF_ERROR(SaveState("members", crdt::ValueView::Blob(members)));
+    return Commit("saving the members");
+  }();
+  if (!status.ok()) RollBack();
+  return status;
+}
+
+Result<std::string> Store::Impl::SavedMembers() {
+  ASSIGN_OR_RETURN(Stmt select,
+                   db->Prepare("SELECT value FROM __patina_state WHERE name = 'members'", false));
+  ASSIGN_OR_RETURN(const bool row, select.Step());
+  return row ? std::string(select.ColumnBytes(0)) : std::string();
 }
 
 std::optional<crdt::HlcTime> Store::Impl::OldestParked() const {
@@ -168,15 +186,20 @@ Result<bool> Store::Impl::GiveBackPages() {
   return free_pages - some > kept;
 }
 
+Result<bool> Store::Impl::AnyToCollect(crdt::HlcTime line) {
+  for (const auto& table : tables) {
+    if (table->tombstones == 0) continue;
+    ASSIGN_OR_RETURN(const bool any, table->AnyOlderDead(line));
+    if (any) return true;
+  }
+  return false;
+}
+
 Result<bool> Store::Impl::Collect(crdt::HlcTime line) {
-  if (broken) return Unavailable("the store is broken; the agent must restart");
+  RETURN_IF_ERROR(MayWrite());
   sweep_line = std::max(horizon, line);
   if (options.mutant != Mutant::kCollectWithoutHorizon) RETURN_IF_ERROR(RaiseHorizon(line));
-  bool any = false;
-  for (const auto& table : tables) {
-    if (any || table->tombstones == 0) continue;
-    ASSIGN_OR_RETURN(any, table->AnyOlderDead(sweep_line));
-  }
+  ASSIGN_OR_RETURN(const bool any, AnyToCollect(sweep_line));
   bool more = false;
   if (any) {
     // A replay would merge what the log's tail says with the tombstones that hold it down gone: so

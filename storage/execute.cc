@@ -337,7 +337,8 @@ Result<std::vector<int64_t>> Store::Impl::RunStatements(const Transaction& trans
 
 Status Store::Impl::CheckStatements(const Transaction& transaction) const {
   if (transaction.statements.empty()) return InvalidArgument("the transaction has no statements");
-  if (transaction.statements.size() <= options.limits.statements_max) return OkStatus();
+  if (transaction.statements.size() <= options.limits.statements_max || in_same_commit)
+    return OkStatus();
   return ResourceExhausted(StrCat("the transaction has ", transaction.statements.size(),
                                   " statements; at most ", options.limits.statements_max,
                                   " (limit statements_max)"));
@@ -398,6 +399,7 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
     RETURN_IF_ERROR(rollback_to.Run());
     RETURN_IF_ERROR(release.Run());
   }
+  if (in_same_commit) RETURN_IF_ERROR(in_same_commit());
   RETURN_IF_ERROR(SaveActors());
   RETURN_IF_ERROR(Commit("committing transactions"));
   actors_saved = actors.size();

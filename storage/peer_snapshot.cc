@@ -233,6 +233,10 @@ Status Store::Impl::CarryOwnState(Impl* staged) {
     name.BindBlob(2, id.AsBytes());
     RETURN_IF_ERROR(name.Run());
   }
+  // Who is away and was a member here still counts; a new node has the sender's list.
+  ASSIGN_OR_RETURN(const std::string members, SavedMembers());
+  if (!members.empty())
+    RETURN_IF_ERROR(staged->SaveState("members", crdt::ValueView::Blob(members)));
   const crdt::HlcTime carried = std::max(published, staged->horizon);
   return staged->SaveState("published",
                            crdt::ValueView::Integer(static_cast<int64_t>(carried.bits)));

@@ -103,16 +103,21 @@ Result<std::string> Store::Impl::SetAsideBytes(const ChangeId& id) {
 }
 
 Status Store::Impl::DropSetAside(const ChangeId& id) {
-  if (broken) return Unavailable("the store is broken; the agent must restart");
+  RETURN_IF_ERROR(MayWrite());
+  RETURN_IF_ERROR(DeleteSetAside(id));
+  RETURN_IF_ERROR(DropLooseChunks());
+  return LoadSetAside();
+}
+
+/// In the transaction that runs, or as one of its own.
+Status Store::Impl::DeleteSetAside(const ChangeId& id) {
   ASSIGN_OR_RETURN(
       Stmt drop,
       db->Prepare("DELETE FROM __patina_set_aside WHERE actor = ? AND version = ?", false));
   drop.BindBlob(1, id.actor.AsBytes());
   drop.BindInt(2, static_cast<int64_t>(id.version));
   RETURN_IF_ERROR(drop.Run());
-  if (sqlite3_changes(db->get()) == 0) return NoSuchSetAside(id);
-  RETURN_IF_ERROR(DropLooseChunks());
-  return LoadSetAside();
+  return sqlite3_changes(db->get()) == 0 ? Status(NoSuchSetAside(id)) : OkStatus();
 }
 
 Result<Committed> Store::Impl::ApplySetAside(const ChangeId& id, CommitEffects* effects) {
@@ -124,15 +129,16 @@ Result<Committed> Store::Impl::ApplySetAside(const ChangeId& id, CommitEffects* 
   if (applied.Contains(id)) {
     return FailedPrecondition("that change has been applied since; drop it from the list");
   }
+  if (crdt::IsManifest(bytes)) return ApplyLargeSetAside(id, effects);
   Result<Committed> written =
-      crdt::IsManifest(bytes) ? ApplyLargeSetAside(id, effects) : ApplySetAsideRows(bytes, effects);
-  if (!written.ok()) return written;
-  // A crash before this leaves it listed; to apply it once more then changes nothing.
-  RETURN_IF_ERROR(DropSetAside(id));
+      ApplySetAsideRows(bytes, effects, [this, id] { return DeleteSetAside(id); });
+  if (written.ok()) RETURN_IF_ERROR(LoadSetAside());
   return written;
 }
 
-Result<Committed> Store::Impl::ApplySetAsideRows(std::string_view bytes, CommitEffects* effects) {
+/// also: done in the same commit.
+Result<Committed> Store::Impl::ApplySetAsideRows(std::string_view bytes, CommitEffects* effects,
+                                                 const std::function<Status()>& also) {
   ASSIGN_OR_RETURN(crdt::ChangesetReader reader,
                    crdt::ChangesetReader::Open(bytes, options.limits.changeset));
   Transaction transaction;
@@ -152,21 +158,30 @@ Result<Committed> Store::Impl::ApplySetAsideRows(std::string_view bytes, CommitE
       transaction.statements.push_back(std::move(statement));
     }
   }
-  return std::move(Execute({&transaction, 1}, effects)[0]);
+  in_same_commit = also;
+  std::vector<Result<Committed>> results = Execute({&transaction, 1}, effects);
+  in_same_commit = nullptr;
+  return std::move(results[0]);
 }
 
-/// A large one in parts: each chunk is a transaction.
+/// A large one in parts: each chunk is a transaction. A crash before the end leaves it listed; to
+/// apply once more what was applied then changes nothing.
 Result<Committed> Store::Impl::ApplyLargeSetAside(const ChangeId& id, CommitEffects* effects) {
   Committed last;
+  BeginEffects(effects);
+  const uint64_t first_seq = effects->first_seq;
   std::vector<bool> changed(tables.size());
-  RETURN_IF_ERROR(ForEachChunk(id, [&](const std::string& bytes) -> Status {
-    ASSIGN_OR_RETURN(last, ApplySetAsideRows(bytes, effects));
+  const Status status = ForEachChunk(id, [&](const std::string& bytes) -> Status {
+    ASSIGN_OR_RETURN(last, ApplySetAsideRows(bytes, effects, [] { return OkStatus(); }));
     for (size_t i = 0; i < changed.size(); ++i)
       changed[i] = changed[i] || effects->tables_changed[i];
     return OkStatus();
-  }));
+  });
+  effects->first_seq = first_seq;
   effects->tables_changed = std::move(changed);
   effects->rows_unknown = true;
+  RETURN_IF_ERROR(status);
+  RETURN_IF_ERROR(DropSetAside(id));
   return last;
 }
 
@@ -178,13 +193,21 @@ Status Store::Impl::RebuildChangesets(
   TransferDecode decode;
   decode.own_rows = true;
   MergeBatch batch;
+  size_t held = 0;
   RETURN_IF_ERROR(ReadOwnRows(received.Without(wanted), [&](std::string chunk) -> Status {
+    held += chunk.size();
+    // There is no room for more of them: what is only here is listed without its rows.
+    if (!chunks.empty() && held > options.limits.set_aside_bytes_max) return OkStatus();
     chunks.push_back(std::move(chunk));
     return ReadTransferChunk(chunks.back(), &decode, &batch);
   }));
   std::stable_sort(batch.ops.begin(), batch.ops.end(), [](const MergeOp& a, const MergeOp& b) {
     return std::pair(a.stamp.actor, a.stamp.version) < std::pair(b.stamp.actor, b.stamp.version);
   });
+  if (held > options.limits.set_aside_bytes_max) {
+    LogWarning("storage", "of ", held, " bytes of rows that are set aside ",
+               options.limits.set_aside_bytes_max, " are kept (limit set_aside_bytes_max)");
+  }
   for (size_t i = 0; i < batch.ops.size();) {
     const crdt::Stamp stamp = batch.ops[i].stamp;
     const ChangeId id{actors.Get(stamp.actor), stamp.version};
@@ -263,9 +286,9 @@ Status Store::Impl::AddNewlySetAside(const SnapshotShare& share, Impl* staged) {
     for (const crdt::VersionRange& range : left.ranges) {
       for (uint64_t number = range.first; number <= range.last; ++number) {
         if (++listed > options.limits.set_aside_changes_max) return OkStatus();
-        RETURN_IF_ERROR(
-            staged->AddSetAside({left.actor, number}, {},
-                                "nothing is left of it, later writes replaced it; " + reason, {}));
+        RETURN_IF_ERROR(staged->AddSetAside(
+            {left.actor, number}, {},
+            "nothing is left of it (replaced by later writes, or no room); " + reason, {}));
       }
     }
   }

@@ -70,8 +70,11 @@ Status Store::AbandonTransfers() { return impl_->AbandonTransfers(); }
 
 crdt::HlcTime Store::horizon() const { return impl_->horizon; }
 crdt::HlcTime Store::published() const { return impl_->published; }
+Status Store::SaveMembers(std::string_view members) { return impl_->SaveMembers(members); }
+Result<std::string> Store::SavedMembers() { return impl_->SavedMembers(); }
 Result<crdt::HlcTime> Store::PublishClock() { return impl_->PublishClock(); }
 std::optional<crdt::HlcTime> Store::OldestParked() const { return impl_->OldestParked(); }
+Result<bool> Store::AnyToCollect(crdt::HlcTime line) { return impl_->AnyToCollect(line); }
 Result<bool> Store::Collect(crdt::HlcTime line) { return impl_->Collect(line); }
 
 Result<SnapshotOutcome> Store::PrepareSnapshot(const std::string& staged_path) {

@@ -310,11 +310,20 @@ class Store {
   crdt::HlcTime published() const;
   /// Of the changes that are received and not applied; they hold T.
   std::optional<crdt::HlcTime> OldestParked() const;
+  /// Does the file hold anything older than the line that Collect would drop? Without it the
+  /// horizon should stay: a node without tombstones, a new one say, has no reason to refuse what is
+  /// old.
+  Result<bool> AnyToCollect(crdt::HlcTime line);
   /// Raises the horizon to the line, if that is higher, and drops what is older, at most some
   /// thousand rows; gives some free pages back to the file system. True: there is more to do, call
   /// again soon (with any line). The caller answers for the line: at most the lesser of the
   /// frontier and an hour ago.
   Result<bool> Collect(crdt::HlcTime line);
+
+  /// The cluster's members as the caller last knew them, in its own format, for after a restart:
+  /// who is away then still counts for the frontier. Empty if nothing was saved.
+  Status SaveMembers(std::string_view members);
+  Result<std::string> SavedMembers();
 
   // Snapshots. Sender: Checkpoint, then Backup::Begin (storage/backup.h) before the next commit;
   // the copy is sent as it is. Receiver:

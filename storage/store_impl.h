@@ -55,7 +55,10 @@ class Store::Impl {
   Status Checkpoint();
   // collect.cc
   Result<crdt::HlcTime> PublishClock();
+  Status SaveMembers(std::string_view members);
+  Result<std::string> SavedMembers();
   std::optional<crdt::HlcTime> OldestParked() const;
+  Result<bool> AnyToCollect(crdt::HlcTime line);
   Result<bool> Collect(crdt::HlcTime line);
   // peer_snapshot.cc
   Result<SnapshotOutcome> PrepareSnapshot(const std::string& staged_path);
@@ -383,8 +386,10 @@ class Store::Impl {
 
   // set_aside.cc
   Status LoadSetAside();
-  Result<Committed> ApplySetAsideRows(std::string_view bytes, CommitEffects* effects);
+  Result<Committed> ApplySetAsideRows(std::string_view bytes, CommitEffects* effects,
+                                      const std::function<Status()>& also);
   Result<Committed> ApplyLargeSetAside(const ChangeId& id, CommitEffects* effects);
+  Status DeleteSetAside(const ChangeId& id);
   Status RebuildChangesets(
       const crdt::VersionSet& wanted,
       const std::function<Status(const ChangeId&, crdt::HlcTime, std::string_view)>& take);
@@ -449,6 +454,7 @@ class Store::Impl {
   uint64_t next_version = 0;  // within the transaction that runs
   uint64_t next_seq = 0;
   crdt::ActorIndex actors_saved = 1;
+  std::function<Status()> in_same_commit;  // what ApplySetAside does besides its rows
   uint64_t last_seq = 0, checkpoint_seq = 0, log_first_seq = 1, log_bytes = 0,
            log_bytes_uncommitted = 0;
   Instant last_checkpoint{};

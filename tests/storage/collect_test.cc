@@ -84,6 +84,16 @@ TEST_F(CollectTest, TombstonesGoUpToTheLineAndOthersStay) {
   EXPECT_EQ(a_.store->horizon(), At(line)) << "it never falls";
 }
 
+TEST_F(CollectTest, WhetherThereIsAnythingToForgetIsSaidBefore) {
+  Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  EXPECT_FALSE(*a_.store->AnyToCollect(At(now_ + 1)));
+  Write(a_, {"DELETE FROM t"});
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  EXPECT_FALSE(*a_.store->AnyToCollect(At(now_ - 1)));
+  EXPECT_TRUE(*a_.store->AnyToCollect(At(now_ + 1)));
+}
+
 TEST_F(CollectTest, ALateCellOutlivesItsTombstoneUntilItIsOlderItself) {
   const auto insert = Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"}).changeset;
   b_.Merge(insert);
@@ -236,12 +246,42 @@ TEST_F(CollectTest, ASnapshotKeepsWhatIsNewerAndSetsAsideWhatIsOlder) {
   EXPECT_THAT((*listed)[0].reason, HasSubstr("horizon"));
   EXPECT_EQ(*b_.store->SetAsideBytes((*listed)[0].id), *old.changeset);
   EXPECT_EQ(b_.store->Stats().set_aside, 1u);
+  const uint64_t commits = b_.store->Stats().commits;
   const auto applied = b_.store->ApplySetAside((*listed)[0].id, &b_.effects);
   ASSERT_TRUE(applied.ok()) << applied.error().ToString();
+  EXPECT_EQ(b_.store->Stats().commits, commits + 1) << "applied and dropped in one";
   EXPECT_GT(applied->time, b_.store->horizon());
   EXPECT_THAT(b_.Rows("SELECT * FROM t WHERE id = 'old'"), ElementsAre("'old'|7|8"));
   EXPECT_EQ(b_.store->Stats().set_aside, 0u);
   EXPECT_EQ(a_.Merge(applied->changeset), MergeState::kApplied);
+}
+
+TEST_F(CollectTest, WhatCannotBeAppliedStaysSetAside) {
+  const Committed old = Write(b_, {"INSERT INTO t VALUES ('old', 7, 8)"});
+  Write(a_, {"INSERT INTO t VALUES ('other', 1, 1)"});
+  CollectAll(a_, now_ + 1);
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  b_.options.limits.transaction_rows_max = 0;
+  b_.CrashAndOpen();
+  EXPECT_FALSE(b_.store->ApplySetAside({old.actor, old.version}, &b_.effects).ok());
+  EXPECT_EQ(b_.store->SetAside()->size(), 1u);
+  b_.options.limits.transaction_rows_max = 10;
+  b_.CrashAndOpen();
+  EXPECT_TRUE(b_.store->ApplySetAside({old.actor, old.version}, &b_.effects).ok());
+  b_.CrashAndOpen();
+  EXPECT_EQ(b_.store->SetAside()->size(), 0u);
+}
+
+TEST_F(CollectTest, TheMembersThatWereKnownAreKeptByWhoTakesAFile) {
+  ASSERT_TRUE(a_.store->SaveMembers("a's").ok());
+  Write(a_, {"INSERT INTO t VALUES ('k', 1, 1)"});
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  b_.CrashAndOpen();
+  EXPECT_EQ(*b_.store->SavedMembers(), "a's") << "a new node begins with the sender's";
+  ASSERT_TRUE(b_.store->SaveMembers("b's").ok());
+  ASSERT_TRUE(TakeSnapshot(a_, b_).ok());
+  b_.CrashAndOpen();
+  EXPECT_EQ(*b_.store->SavedMembers(), "b's");
 }
 
 TEST_F(CollectTest, WhatIsSetAsideIsRebuiltFromRowsWhenTheLogHasItNoLonger) {
@@ -444,44 +484,6 @@ TEST_F(CollectTest, ManyTombstonesGoInBoundedSteps) {
   EXPECT_EQ(a_.store->Stats().tombstones, left) << "each step is a commit";
   CollectAll(a_, now_ + 1);
   EXPECT_EQ(a_.store->Stats().tombstones, 0u);
-}
-
-/// An hour at 1,000 rows a second, scaled: a hundredth of the rows in each of 120 half minutes,
-/// deleted and inserted anew; the horizon follows an hour behind, as in an agent.
-TEST_F(CollectTest, TheFileStaysWithinTwiceTheLiveDataWhenRowsComeAndGo) {
-  constexpr int kRows = 3'000, kPerRound = 300;
-  a_.options.limits.log_bytes_max = 0;  // the log has a budget of its own
-  a_.CloseAndOpen();
-  Write(a_, {"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
-             std::to_string(kRows) +
-             ") INSERT INTO t SELECT 'machine-' || i, hex(zeroblob(60)), i FROM n"});
-  a_.CloseAndOpen();
-  const uint64_t live = a_.store->Stats().file_bytes;
-  int next = kRows;
-  for (int round = 0; round < 240; ++round) {
-    Sleep(30'000);
-    Write(a_, {"DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY b LIMIT " +
-                   std::to_string(kPerRound) + ")",
-               "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
-                   std::to_string(kPerRound) + ") INSERT INTO t SELECT 'machine-' || (i + " +
-                   std::to_string(next) + "), hex(zeroblob(60)), i + " + std::to_string(next) +
-                   " FROM n"});
-    next += kPerRound;
-    ASSERT_TRUE(a_.store->Checkpoint().ok());
-    CollectAll(a_, now_ - kHourMs);
-  }
-  const uint64_t tombstones = a_.store->Stats().tombstones;
-  EXPECT_LE(tombstones, 121u * kPerRound) << "those of the last hour";
-  const uint64_t with_an_hour = a_.store->Stats().file_bytes;
-  Sleep(kHourMs);
-  CollectAll(a_, now_ - 1);
-  EXPECT_EQ(a_.store->Stats().tombstones, 0u);
-  a_.CloseAndOpen();
-  const uint64_t after = a_.store->Stats().file_bytes;
-  RecordProperty("live_bytes", std::to_string(live));
-  RecordProperty("with_an_hour_of_tombstones_bytes", std::to_string(with_an_hour));
-  RecordProperty("after_collection_bytes", std::to_string(after));
-  EXPECT_LE(after, 2 * live) << "live " << live << ", with tombstones " << with_an_hour;
 }
 
 }  // namespace
