@@ -26,10 +26,25 @@ void AddShortLog(Scenario& scenario) {
   scenario.heal_bound = seconds(120);
 }
 
+/// Histories that differ before a horizon: who is away is away for longer than the scaled hour, and
+/// is forgotten meanwhile.
+void AddCollection(Scenario& scenario) {
+  scenario.collect_after = seconds(3);
+  scenario.forget_after = seconds(5);
+  scenario.publish_interval = milliseconds(500);
+  scenario.partition_every = seconds(25);
+  scenario.crash_every = seconds(8);
+  scenario.down_max = seconds(30);
+  scenario.log_bytes_max = 40'000;
+  scenario.fault_time = seconds(90);
+  scenario.heal_bound = seconds(180);
+}
+
 }  // namespace
 
 std::vector<std::string> ScenarioNames() {
-  return {"calm", "loss", "partition", "crash", "clock", "mixed", "all", "transfer", "large"};
+  return {"calm",  "loss", "partition", "crash", "clock",
+          "mixed", "all",  "transfer",  "large", "collect"};
 }
 
 std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
@@ -51,6 +66,8 @@ std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
     AddLoss(scenario);
     AddPartitions(scenario);
     scenario.crash_every = milliseconds(2500);
+  } else if (name == "collect") {
+    AddCollection(scenario);
   } else if (name == "all") {
     AddLoss(scenario);
     AddPartitions(scenario);

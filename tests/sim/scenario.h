@@ -25,6 +25,11 @@ struct Scenario {
   double wrong_clocks = 0;     // part of the hosts
   uint64_t log_bytes_max = 0;  // 0: the store's default
   double large = 0;            // part of the transactions that are large
+
+  // Collection, with a scaled hour. 0: as in production, so nothing of it happens in a run.
+  Duration collect_after{};
+  Duration forget_after{};
+  Duration publish_interval{};
 };
 
 std::vector<std::string> ScenarioNames();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/hash.h"
 #include "base/log.h"
 
 namespace patina::sim {
@@ -12,6 +13,7 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr size_t kSnapshotChunk = 32 * 1024;
 constexpr size_t kChunkBytes = 8 * 1024;  // small, so that transfers have several
 
 }  // namespace
@@ -21,6 +23,7 @@ SimHost::SimHost(HostWorld& world, Settings settings, const storage::Schema& sch
 
 void SimHost::Start(uint64_t seed) {
   ++life_;
+  seed_ = seed;
   storage::StoreOptions options;
   options.path = settings_.path;
   options.schema = schema_;
@@ -44,6 +47,8 @@ void SimHost::Start(uint64_t seed) {
   self.boot_wall_ms = clock_.WallMs();
   node_ = std::make_unique<gossip::Node>(settings_.config, self, store_->received(), seed + 1);
   node_->SetSeeds(settings_.seeds);
+  node_->SetHorizon(store_->horizon());
+  node_->SetKnownMembers(known_members_);
   tick_at_ = Instant::max();
   TellParked();
   Step([&](Instant now, Outputs& out) { node_->Start(now, out); });
@@ -55,6 +60,8 @@ void SimHost::Crash() {
   queued_.clear();
   serving_.clear();
   serving_large_.clear();
+  copies_.clear();
+  stage_.reset();
   node_.reset();
   reader_.reset();
   store_.reset();
@@ -144,9 +151,15 @@ void SimHost::Perform(Outputs& out) {
     std::move(out.persist.begin(), out.persist.end(), std::back_inserter(queued_));
   }
   if (!out.abandon_staged.empty()) Abandon();
+  if (out.publish != nullptr) {
+    world_.Later(*this, world_.RandomTime(microseconds(500), milliseconds(5)),
+                 [this, frontier = out.publish] { Publish(*frontier); });
+  }
   for (auto& chunk : out.stage) {
     world_.Later(*this, world_.RandomTime(microseconds(500), milliseconds(3)),
-                 [this, staged = std::move(chunk)] { Stage(staged); });
+                 [this, staged = std::move(chunk)] {
+                   staged.snapshot ? StageSnapshot(staged) : Stage(staged);
+                 });
   }
   for (auto& large : out.stage_large) {
     world_.Later(*this, world_.RandomTime(microseconds(500), milliseconds(3)),
@@ -158,15 +171,20 @@ void SimHost::Perform(Outputs& out) {
   }
   for (auto& open : out.open_transfers) {
     world_.Later(*this, world_.RandomTime(milliseconds(1), milliseconds(5)),
-                 [this, opened = std::move(open)] { OpenTransfer(opened); });
+                 [this, opened = std::move(open)] {
+                   opened.snapshot ? OpenSnapshot(opened) : OpenTransfer(opened);
+                 });
   }
   for (const auto& read : out.read_chunks) {
-    world_.Later(*this, world_.RandomTime(microseconds(300), milliseconds(3)),
-                 [this, read] { ReadChunk(read.serving, read.number); });
+    world_.Later(*this, world_.RandomTime(microseconds(300), milliseconds(3)), [this, read] {
+      copies_.contains(read.serving) ? ReadSnapshot(read.serving, read.number)
+                                     : ReadChunk(read.serving, read.number);
+    });
   }
   for (const uint64_t serving : out.close_transfers) {
     serving_.erase(serving);
     serving_large_.erase(serving);
+    copies_.erase(serving);
   }
   for (auto& datagram : out.datagrams) world_.SendDatagram(*this, std::move(datagram));
   for (auto& frame : out.frames) world_.SendFrame(*this, std::move(frame));
@@ -187,18 +205,26 @@ void SimHost::MergeQueued() {
   store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
   const auto outcomes = store_->Merge(bytes, &effects);
   if (!outcomes.ok()) return world_.Fail(*this, "merge: " + outcomes.error().ToString());
-  std::vector<ChangeId> durable;
+  std::vector<ChangeId> durable, too_old;
   bool parked = false;
   for (size_t i = 0; i < outcomes->size(); ++i) {
     const storage::MergeOutcome& outcome = (*outcomes)[i];
     if (outcome.state == storage::MergeState::kRejected) {
       return world_.Fail(*this, "a change was rejected: " + outcome.reason);
     }
+    if (outcome.state == storage::MergeState::kTooOld) {
+      too_old.push_back(changes[i].id);
+      continue;
+    }
     if (outcome.state == storage::MergeState::kParked) parked = true;
     durable.push_back(changes[i].id);
   }
   if (parked) TellParked();
-  Step([&](Instant now, Outputs& out) { node_->OnPersisted(durable, now, out); });
+  too_old_ += too_old.size();
+  Step([&](Instant now, Outputs& out) {
+    node_->OnPersisted(durable, now, out);
+    if (!too_old.empty()) node_->OnTooOld(too_old, now, out);
+  });
 }
 
 void SimHost::ReadLog(const Outputs::LogRead& read) {
@@ -304,7 +330,9 @@ void SimHost::Stage(const Outputs::StageChunk& chunk) {
     if (status.ok()) TellParked();
   }
   Step([&](Instant now, Outputs& out) {
-    if (!status.ok()) {
+    if (!status.ok() && status.error().code == storage::kNeedsSnapshot) {
+      node_->OnTransferNeedsSnapshot(chunk.transfer, now, out);
+    } else if (!status.ok()) {
       LogInfo("sim", settings_.name, " transfer failed: ", status.error().ToString());
       node_->OnTransferFailed(chunk.transfer, status.error().message, now, out);
     } else if (chunk.last) {
@@ -315,7 +343,102 @@ void SimHost::Stage(const Outputs::StageChunk& chunk) {
   });
 }
 
+/// What the agent's Collection does on the writer thread.
+void SimHost::Publish(const gossip::Frontier& frontier) {
+  store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
+  const auto clock = store_->PublishClock();
+  if (!clock.ok()) return world_.Fail(*this, "publish: " + clock.error().ToString());
+  crdt::VersionSet own;
+  for (const auto& [actor, node] : store_->Actors()) {
+    if (node != settings_.name) continue;
+    for (const auto& range : store_->applied().Ranges(actor)) own.AddRange(actor, range);
+  }
+  gossip::Publication publication;
+  publication.clock = *clock;
+  publication.own = std::make_shared<const crdt::VersionSet>(std::move(own));
+  publication.complete = frontier.Complete(store_->applied(), *clock, store_->OldestParked());
+  const int64_t line_ms = clock->ms() - ToMs(settings_.collect_after);
+  const crdt::HlcTime line =
+      std::min(frontier.Get(publication.complete), crdt::HlcTime::FromMs(line_ms));
+  const auto any = store_->AnyToCollect(line);
+  if (!any.ok()) return world_.Fail(*this, "collect: " + any.error().ToString());
+  for (bool more = true; more;) {
+    const auto collected = store_->Collect(*any ? line : store_->horizon());
+    if (!collected.ok()) return world_.Fail(*this, "collect: " + collected.error().ToString());
+    more = *collected;
+  }
+  known_members_.clear();
+  for (const auto& [name, member] : frontier.members()) {
+    known_members_.emplace_back(name, member.last_heard_ms);
+  }
+  node_->SetHorizon(store_->horizon());
+  node_->OnPublished(std::move(publication), world_.Now());
+}
+
+void SimHost::OpenSnapshot(const Outputs::OpenTransfer& open) {
+  const auto copy = [&]() -> Result<std::shared_ptr<const storage::SnapshotCopy>> {
+    uint64_t rows = 0;
+    for (const storage::TableDigest& table : store_->Digests()) rows += table.rows;
+    if (rows < open.rows_min) return FailedPrecondition("too few rows");
+    RETURN_IF_ERROR(store_->Checkpoint());
+    ASSIGN_OR_RETURN(const auto backup, storage::Backup::Begin(settings_.path));
+    return storage::SnapshotCopy::Make(*backup, StrCat(settings_.path, ".copy", open.serving));
+  }();
+  if (copy.ok()) {
+    copies_[open.serving] = *copy;
+    return ReadSnapshot(open.serving, 0);
+  }
+  Step([&](Instant now, Outputs& out) {
+    node_->OnTransferReadFailed(open.serving, copy.error().message, now, out);
+  });
+}
+
+void SimHost::ReadSnapshot(uint64_t serving, uint64_t number) {
+  const auto found = copies_.find(serving);
+  if (found == copies_.end()) return;  // closed meanwhile
+  auto chunk = found->second->Read(number, kSnapshotChunk);
+  if (!chunk.ok()) return world_.Fail(*this, "copy: " + chunk.error().ToString());
+  Step([&](Instant now, Outputs& out) {
+    node_->OnTransferChunkRead(serving, number,
+                               std::make_shared<const std::string>(std::move(chunk->bytes)),
+                               chunk->last, now, out);
+  });
+}
+
+void SimHost::StageSnapshot(const Outputs::StageChunk& chunk) {
+  store_->SetClusterMinusSteady(node_->ClusterMinusSteadyMs());
+  const Status staged = [&]() -> Status {
+    if (chunk.number == 0) {
+      ASSIGN_OR_RETURN(stage_,
+                       storage::SnapshotStage::Open(storage::IncomingSnapshotPath(settings_.path)));
+    }
+    if (stage_ == nullptr) return FailedPrecondition("given up");
+    RETURN_IF_ERROR(stage_->Add(*chunk.bytes, chunk.last));
+    if (!chunk.last) return OkStatus();
+    ASSIGN_OR_RETURN(const auto taken, store_->PrepareSnapshot(stage_->path()));
+    LogInfo("sim", settings_.name, " takes a file, ", taken.set_aside, " set aside");
+    return OkStatus();
+  }();
+  if (staged.ok() && chunk.last) {
+    ++snapshots_taken_;
+    Crash();
+    return Start(CombineHash(seed_, life_) | 1);
+  }
+  if (!staged.ok()) {
+    LogInfo("sim", settings_.name, " snapshot failed: ", staged.error().ToString());
+    stage_.reset();
+  }
+  Step([&](Instant now, Outputs& out) {
+    if (staged.ok()) {
+      node_->OnTransferStaged(chunk.transfer, chunk.number, now, out);
+    } else {
+      node_->OnTransferFailed(chunk.transfer, staged.error().message, now, out);
+    }
+  });
+}
+
 void SimHost::Abandon() {
+  stage_.reset();
   if (auto status = store_->AbandonTransfers(); !status.ok()) {
     world_.Fail(*this, "abandon: " + status.error().ToString());
   }

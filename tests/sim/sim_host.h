@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "gossip/node.h"
 #include "storage/reader.h"
+#include "storage/snapshot_chunks.h"
 #include "storage/store.h"
 
 namespace patina::sim {
@@ -59,6 +60,7 @@ class SimHost {
     std::string path;
     storage::StoreLimits limits;
     gossip::Config config;
+    Duration collect_after = std::chrono::hours(1);
     std::vector<Endpoint> seeds;
   };
 
@@ -77,6 +79,9 @@ class SimHost {
   void Start(uint64_t seed);
   /// Ends the process as a crash does: nothing is closed.
   void Crash();
+
+  uint64_t snapshots_taken() const { return snapshots_taken_; }
+  uint64_t too_old() const { return too_old_; }
 
   void OnDatagram(const Endpoint& from, const gossip::Datagram& datagram);
   void OnFrame(const std::string& from, const gossip::Frame& frame);
@@ -104,6 +109,10 @@ class SimHost {
   void LargeFailed(uint64_t transfer, const Error& error, Instant now, Outputs& out);
   void Abandon();
   void TellParked();
+  void Publish(const gossip::Frontier& frontier);
+  void OpenSnapshot(const Outputs::OpenTransfer& open);
+  void ReadSnapshot(uint64_t serving, uint64_t number);
+  void StageSnapshot(const Outputs::StageChunk& chunk);
 
   HostWorld& world_;
   Settings settings_;
@@ -116,6 +125,11 @@ class SimHost {
   std::vector<gossip::Change> queued_;
   std::map<uint64_t, std::unique_ptr<storage::Reader>> serving_;
   std::map<uint64_t, ChangeId> serving_large_;
+  std::map<uint64_t, std::shared_ptr<const storage::SnapshotCopy>> copies_;
+  std::unique_ptr<storage::SnapshotStage> stage_;
+  uint64_t seed_ = 0, snapshots_taken_ = 0, too_old_ = 0;
+  /// As the agent keeps it in the file.
+  std::vector<std::pair<std::string, int64_t>> known_members_;
   Instant tick_at_ = Instant::max();
 };
 

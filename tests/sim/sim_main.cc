@@ -28,7 +28,8 @@ void Print(const patina::sim::SimOptions& options, const patina::sim::SimResult&
       "seed %llu scenario %s nodes %d: %s trace %016llx, %lld ms virtual in %.1f s, %llu events, "
       "%llu deliveries, %llu acknowledged of %llu writes, %llu crashes, %llu restarts, "
       "%llu partitions, %llu clock jumps, messages: %llu lost, %llu late, %llu cut, "
-      "%llu by sync, %llu transfers, %.2f copies, equal %lld ms after the heal\n",
+      "%llu by sync, %llu transfers, %llu snapshots, %llu set aside, %llu tombstones forgotten, "
+      "%.2f copies, equal %lld ms after the heal\n",
       static_cast<unsigned long long>(options.seed), options.scenario.c_str(), options.nodes,
       result.ok ? "ok" : "FAILED", static_cast<unsigned long long>(result.trace_hash),
       static_cast<long long>(patina::ToMs(result.virtual_time)), real_seconds,
@@ -44,7 +45,10 @@ void Print(const patina::sim::SimOptions& options, const patina::sim::SimResult&
       static_cast<unsigned long long>(result.messages_late),
       static_cast<unsigned long long>(result.messages_cut),
       static_cast<unsigned long long>(result.sync_changes),
-      static_cast<unsigned long long>(result.transfers), result.copies_per_change,
+      static_cast<unsigned long long>(result.transfers),
+      static_cast<unsigned long long>(result.snapshots),
+      static_cast<unsigned long long>(result.set_aside),
+      static_cast<unsigned long long>(result.tombstones_collected), result.copies_per_change,
       static_cast<long long>(patina::ToMs(result.healed_after)));
   if (!result.ok) {
     std::printf("  %s\n  replay: %s\n", result.failure.c_str(), result.replay.c_str());

@@ -65,5 +65,19 @@ TEST(SimTest, WithAShortLogWhoWasAwayIsBroughtBackByTransfers) {
   EXPECT_GT(result.transfers, 0u);
 }
 
+TEST(SimTest, WhoWasAwayBeyondTheHorizonComesBackBySnapshotAndNothingRisesFromTheDead) {
+  SimResult all;
+  for (const uint64_t seed : {1, 2, 3, 4}) {
+    const SimResult result = RunOne("collect", seed, 7);
+    all.snapshots += result.snapshots;
+    all.too_old += result.too_old;
+    all.set_aside += result.set_aside;
+    EXPECT_GT(result.tombstones_collected, 0u);
+  }
+  EXPECT_GT(all.snapshots, 0u);
+  EXPECT_GT(all.too_old, 0u);
+  EXPECT_GT(all.set_aside, 0u);
+}
+
 }  // namespace
 }  // namespace patina::sim

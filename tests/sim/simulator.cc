@@ -7,11 +7,13 @@
 #include <filesystem>
 #include <map>
 #include <queue>
+#include <set>
 #include <utility>
 
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "tests/sim/existence.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/network.h"
 #include "tests/sim/scenario.h"
@@ -67,7 +69,9 @@ class World final : public HostWorld {
   void WriteSomewhere();
   void RunFor(Duration time);
   bool AllReceivedAll() const;
+  std::set<ChangeId> SetAside();
   std::string Differences();
+  bool AllForgotten() const;
   void Settle(SimResult* result);
   void Count(SimResult* result);
 
@@ -84,6 +88,7 @@ class World final : public HostWorld {
   std::priority_queue<Event> events_;
   bool writing_ = true;
   std::vector<ChangeId> acknowledged_;
+  Existence existence_;
   std::string failure_;
 };
 
@@ -118,6 +123,14 @@ void World::AddHosts(const SimOptions& options, const std::string& folder) {
       settings.limits.log_bytes_max = scenario_.log_bytes_max;
       settings.limits.checkpoint_interval = seconds(1);
       settings.limits.dirty_rows_max = 50;
+    }
+    if (scenario_.collect_after > Duration::zero()) {
+      settings.collect_after = scenario_.collect_after;
+      settings.config.publish_interval = scenario_.publish_interval;
+      settings.config.frontier.forget_after_ms = ToMs(scenario_.forget_after);
+      settings.config.dead_probe_interval = milliseconds(500);
+      settings.config.snapshots_taken = true;
+      settings.config.seeded = true;
     }
     if (i < kSeedHosts) seeds.push_back(settings.address);
     hosts_.push_back(std::make_unique<SimHost>(*this, std::move(settings), schema_));
@@ -199,7 +212,11 @@ void World::WriteSomewhere() {
   const auto change = host.Write(transaction);
   if (!change) return;
   acknowledged_.push_back(change->id);
-  if (change->bytes == nullptr) ++large_writes_;
+  if (change->bytes == nullptr) {
+    ++large_writes_;
+  } else {
+    existence_.Add(*change->bytes);
+  }
   Trace(change->bytes == nullptr ? change->id.version : Hash64(*change->bytes));
 }
 
@@ -224,10 +241,24 @@ bool World::AllReceivedAll() const {
   return true;
 }
 
+/// What snapshots dropped and nobody has: what one dropped and all received is not lost.
+std::set<ChangeId> World::SetAside() {
+  std::set<ChangeId> ids;
+  for (const auto& host : hosts_) {
+    const auto listed = host->store().SetAside();
+    if (!listed.ok()) continue;
+    for (const storage::SetAsideChange& change : *listed) {
+      if (!hosts_.front()->node().received().Contains(change.id)) ids.insert(change.id);
+    }
+  }
+  return ids;
+}
+
 /// What is not as it must be after the heal; empty if all is well.
 std::string World::Differences() {
   const crdt::VersionSet& first = hosts_.front()->node().received();
   const auto digests = hosts_.front()->store().Digests();
+  const std::set<ChangeId> set_aside = SetAside();
   std::string differences;
   size_t shown = 0;
   const auto say = [&](const SimHost& host, const std::string& what) {
@@ -238,6 +269,13 @@ std::string World::Differences() {
     if (!(received == first)) {
       say(*host, "received " + received.ToString() + " unlike " + first.ToString());
     }
+    if (!(received == first) && scenario_.collect_after > Duration::zero()) {
+      const gossip::Counters& counters = host->node().counters();
+      say(*host, StrCat("has horizon ", host->store().horizon().ToString(), ", ", host->too_old(),
+                        " too old, ", counters.settlements, " settlements, ",
+                        counters.snapshots_asked, " snapshots asked, ", counters.snapshots_failed,
+                        " failed, ", counters.transfers_failed, " transfers failed"));
+    }
     if (!(received == host->store().received())) say(*host, "has a file unlike its node");
     if (!host->store().Parked().empty()) {
       say(*host, "has parked: " + host->store().Parked().front().reason);
@@ -245,23 +283,35 @@ std::string World::Differences() {
     if (host->store().Digests() != digests) {
       say(*host, "has other rows than " + hosts_.front()->settings().name);
     }
-    const auto lost = std::count_if(acknowledged_.begin(), acknowledged_.end(),
-                                    [&](const ChangeId& id) { return !received.Contains(id); });
+    const auto lost = std::count_if(
+        acknowledged_.begin(), acknowledged_.end(),
+        [&](const ChangeId& id) { return !received.Contains(id) && !set_aside.contains(id); });
     if (lost > 0) say(*host, "lacks " + std::to_string(lost) + " acknowledged changes");
   }
+  if (large_writes_ > 0) return differences;  // whose rows the oracle does not know
+  const std::string rows = existence_.Compare(hosts_.front()->settings().path, set_aside);
+  if (!rows.empty()) say(*hosts_.front(), rows);
   return differences;
+}
+
+/// Where there is collection, no tombstone stays.
+bool World::AllForgotten() const {
+  if (scenario_.collect_after == Duration::zero()) return true;
+  return std::all_of(hosts_.begin(), hosts_.end(),
+                     [](const auto& host) { return host->store().Stats().tombstones == 0; });
 }
 
 void World::Settle(SimResult* result) {
   const Instant healed = now_;
   while (failure_.empty() && now_ - healed < scenario_.heal_bound) {
     RunFor(kCheckInterval);
-    if (!failure_.empty() || AllReceivedAll()) break;
+    if (!failure_.empty() || (AllReceivedAll() && AllForgotten())) break;
   }
   result->healed_after = now_ - healed;
   if (failure_.empty()) {
     const std::string differences = Differences();
     if (!differences.empty()) Fail("after the heal: " + differences);
+    if (failure_.empty() && !AllForgotten()) Fail("after the heal: tombstones are left");
   }
 }
 
@@ -284,7 +334,11 @@ void World::Count(SimResult* result) {
   result->messages_late = network_.counts().late;
   result->messages_cut = network_.counts().cut;
   for (const auto& host : hosts_) {
+    result->snapshots += host->snapshots_taken();
+    result->too_old += host->too_old();
     if (!host->up()) continue;
+    result->set_aside += host->store().Stats().set_aside;
+    result->tombstones_collected += host->store().Stats().tombstones_collected;
     result->transfers += host->node().counters().transfers_merged;
     result->large_merged += host->node().counters().large_merged;
     result->sync_changes += host->node().counters().sync_changes;

@@ -29,6 +29,7 @@ struct SimResult {
   uint64_t events = 0, writes = 0, acknowledged = 0, deliveries = 0;
   uint64_t crashes = 0, restarts = 0, partitions = 0, clock_jumps = 0, clock_hours = 0;
   uint64_t messages_lost = 0, messages_late = 0, messages_cut = 0;
+  uint64_t snapshots = 0, too_old = 0, set_aside = 0, tombstones_collected = 0;
   uint64_t transfers = 0, sync_changes = 0;
   uint64_t large_writes = 0, large_merged = 0;  // large transactions
   double copies_per_change = 0;                 // fresh copies per node and change, faults included
