@@ -11,7 +11,9 @@
 #include "agent/backup_service.h"
 #include "agent/grpc_status.h"
 #include "agent/schema_reload.h"
+#include "agent/set_aside_calls.h"
 #include "agent/status_report.h"
+#include "agent/unary_answer.h"
 #include "base/log.h"
 #include "patina/v1/admin.grpc.pb.h"
 #include "proto/convert.h"
@@ -21,22 +23,6 @@ namespace {
 
 constexpr auto kVerifyDeadline = std::chrono::seconds(10);
 constexpr uint32_t kVerifyDeadlineMsMax = 10 * 60 * 1000;
-
-/// Finishes a unary call exactly once: with what Finish is given, or UNAVAILABLE if it goes
-/// without.
-class Answer {
- public:
-  explicit Answer(grpc::ServerUnaryReactor* reactor) : reactor_(reactor) {}
-  ~Answer() {
-    if (reactor_ != nullptr) Finish(ToGrpcStatus(Unavailable("the agent is stopping")));
-  }
-  Answer(const Answer&) = delete;
-  Answer& operator=(const Answer&) = delete;
-  void Finish(const grpc::Status& status) { std::exchange(reactor_, nullptr)->Finish(status); }
-
- private:
-  grpc::ServerUnaryReactor* reactor_;
-};
 
 void FillNode(const VerifyReport::Node& node, v1::VerifyResponse::Node* out) {
   out->set_name(node.name);
@@ -151,7 +137,7 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* call, const v1::StatusRequest*,
                                    v1::StatusResponse* response) override {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-    auto answer = std::make_shared<Answer>(reactor);
+    auto answer = std::make_shared<UnaryAnswer>(reactor);
     response->set_uptime_ms(ToMs(SystemClock().Now() - started_));
     // Then the store cannot be asked.
     if (const Writer::Stats writer = context_.writer->stats(); writer.large_running_ms > 0) {
@@ -164,6 +150,7 @@ class AdminService final : public v1::Admin::CallbackService {
     }
     context_.writer->Run([this, answer, response](storage::Store& store) {
       FillFromStore(store, *context_.config, response);
+      FillCollection(store, *context_.collection, response);
       FillFromThreads(context_, streams_, response);
       answer->Finish(grpc::Status::OK);
     });
@@ -174,7 +161,7 @@ class AdminService final : public v1::Admin::CallbackService {
                                    const v1::VerifyRequest* request,
                                    v1::VerifyResponse* response) override {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-    auto answer = std::make_shared<Answer>(reactor);
+    auto answer = std::make_shared<UnaryAnswer>(reactor);
     Duration deadline = kVerifyDeadline;
     if (request->deadline_ms() > 0) {
       deadline = std::chrono::milliseconds(std::min(request->deadline_ms(), kVerifyDeadlineMsMax));
@@ -245,12 +232,33 @@ class AdminService final : public v1::Admin::CallbackService {
     return NewBackupCall(context_, streams_, *request);
   }
 
+  grpc::ServerUnaryReactor* ListSetAside(grpc::CallbackServerContext* call,
+                                         const v1::ListSetAsideRequest*,
+                                         v1::ListSetAsideResponse* response) override {
+    return agent::ListSetAside(context_.writer, call, response);
+  }
+  grpc::ServerUnaryReactor* ShowSetAside(grpc::CallbackServerContext* call,
+                                         const v1::ShowSetAsideRequest* request,
+                                         v1::ShowSetAsideResponse* response) override {
+    return agent::ShowSetAside(context_.writer, call, *request, response);
+  }
+  grpc::ServerUnaryReactor* ApplySetAside(grpc::CallbackServerContext* call,
+                                          const v1::ApplySetAsideRequest* request,
+                                          v1::ApplySetAsideResponse* response) override {
+    return agent::ApplySetAside(context_.writer, call, *request, response);
+  }
+  grpc::ServerUnaryReactor* DropSetAside(grpc::CallbackServerContext* call,
+                                         const v1::DropSetAsideRequest* request,
+                                         v1::DropSetAsideResponse*) override {
+    return agent::DropSetAside(context_.writer, call, *request);
+  }
+
  private:
   /// Reads files, so on a reader's thread; writes wait only while the tables change.
   grpc::ServerUnaryReactor* Reload(grpc::CallbackServerContext* call, bool allow_destructive,
                                    v1::SchemaResponse* response) {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-    auto answer = std::make_shared<Answer>(reactor);
+    auto answer = std::make_shared<UnaryAnswer>(reactor);
     auto done = [answer, response](const Result<storage::SchemaOutcome>& outcome) {
       if (!outcome.ok()) return answer->Finish(ToGrpcStatus(outcome.error()));
       for (const storage::SchemaChange& change : outcome->changes)

@@ -23,6 +23,7 @@
 #include "agent/page_checker.h"
 #include "agent/schema_reload.h"
 #include "base/log.h"
+#include "storage/snapshot_chunks.h"
 
 namespace patina::agent {
 namespace {
@@ -64,7 +65,10 @@ void RemoveStaleSocket(const std::string& address) {
 
 class Agent::Impl {
  public:
-  explicit Impl(const Config& config) : config_(config), clock_(std::make_shared<FaultClock>()) {}
+  explicit Impl(const Config& config) : config_(config), clock_(std::make_shared<FaultClock>()) {
+    config_.gossip_core.snapshots_taken = config.can_begin_anew;
+    config_.gossip_core.seeded = !config.gossip.seeds.empty();
+  }
   ~Impl() { Stop(); }
 
   Status Start() {
@@ -110,6 +114,8 @@ class Agent::Impl {
     return fatal_;
   }
 
+  bool MustBeginAnew() const { return begin_anew_.load(std::memory_order_acquire); }
+
   void RequestStop() {
     const std::lock_guard lock(mutex_);
     stop_requested_ = true;
@@ -124,6 +130,7 @@ class Agent::Impl {
     for (const auto& warning : schema.warnings) LogWarning("schema", warning.text);
     storage::StoreOptions options;
     options.path = DatabasePath(config_);
+    storage::RemoveSnapshotRemains(options.path);
     options.schema = std::move(schema);
     options.node_name = config_.node.name;
     options.cluster = config_.gossip.cluster;
@@ -135,7 +142,11 @@ class Agent::Impl {
     schema_ = std::make_shared<const storage::Schema>(store->schema());
     received_ = store->received();
     actor_ = store->actor();
+    horizon_ = store->horizon();
+    ASSIGN_OR_RETURN(const std::string members, store->SavedMembers());
+    members_ = DecodeMembers(members);
     writer_ = std::make_unique<Writer>(config_, std::move(store));
+    collection_ = std::make_unique<Collection>(config_, writer_.get());
     return OkStatus();
   }
 
@@ -175,7 +186,9 @@ class Agent::Impl {
           path, config_.page_check_interval, [this](const Error& error) { LeaveService(error); });
       context.page_checker = page_checker_.get();
     }
-    net_->Start(writer_.get(), net_readers_.get());
+    context.collection = collection_.get();
+    net_->SetHistory(horizon_, members_);
+    net_->Start(writer_.get(), net_readers_.get(), collection_.get());
     if (actor_ != ActorId()) net_->OnActor(actor_);
     ASSIGN_OR_RETURN(api_, ApiServer::Start(context));
     live_api_.store(api_.get(), std::memory_order_release);
@@ -189,6 +202,11 @@ class Agent::Impl {
     listeners.on_local_commit = [net](auto changes) { net->OnLocalCommit(std::move(changes)); };
     listeners.on_persisted = [net](auto ids) { net->OnPersisted(std::move(ids)); };
     listeners.on_persist_failed = [net](auto ids) { net->OnPersistFailed(std::move(ids)); };
+    listeners.on_too_old = [net](auto ids) { net->OnTooOld(std::move(ids)); };
+    listeners.on_snapshot_taken = [this] {
+      begin_anew_.store(true, std::memory_order_release);
+      RequestStop();
+    };
     listeners.on_parked = [net](auto ids) { net->OnParked(std::move(ids)); };
     listeners.on_staged = [net](uint64_t transfer, uint64_t number, Status status) {
       net->OnStaged(transfer, number, std::move(status));
@@ -267,15 +285,18 @@ class Agent::Impl {
     }
   };
 
-  const Config config_;
+  Config config_;  // as given, before Start
   FolderLock lock_;
   std::shared_ptr<FaultClock> clock_;
   LiveSchema schema_;
   crdt::VersionSet received_;
   ActorId actor_;
+  crdt::HlcTime horizon_;
+  std::vector<std::pair<std::string, int64_t>> members_;
 
   // Destroyed from the last to the first; all have been stopped by then.
   std::unique_ptr<Net> net_;
+  std::unique_ptr<Collection> collection_;
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<ReaderPool> readers_;      // clients'
   std::unique_ptr<ReaderPool> net_readers_;  // peers': slow queries must not hold up repair
@@ -289,7 +310,7 @@ class Agent::Impl {
   std::unique_ptr<PageChecker> page_checker_;
   std::atomic<bool> out_of_service_{false};
   std::thread watchdog_;
-  std::atomic<bool> stopped_{false};
+  std::atomic<bool> stopped_{false}, begin_anew_{false};
   std::mutex mutex_;  // guards the two below
   bool stop_requested_ = false;
   Status fatal_;
@@ -310,6 +331,7 @@ std::vector<std::string> Agent::api_addresses() const { return impl_->api_addres
 std::string Agent::gossip_address() const { return impl_->gossip_address(); }
 Status Agent::WaitForFatal() { return impl_->WaitForFatal(); }
 void Agent::ReloadSchema() { impl_->ReloadSchema(); }
+bool Agent::MustBeginAnew() const { return impl_->MustBeginAnew(); }
 void Agent::RequestStop() { impl_->RequestStop(); }
 
 }  // namespace patina::agent

@@ -29,6 +29,8 @@ class Agent {
   /// Reads the configured schema files again and changes the tables to them, additive changes only;
   /// what came of it is logged. Any thread.
   void ReloadSchema();
+  /// Another node's file has taken the place of this one's: after Stop a new process must begin.
+  bool MustBeginAnew() const;
   void RequestStop();  // wakes WaitForFatal; async-signal-unsafe: from a normal thread
 
  private:

@@ -32,6 +32,7 @@ struct ApiContext {
   Verifier* verifier = nullptr;
   Backups* backups = nullptr;
   const PageChecker* page_checker = nullptr;  // null: limits.page_check_interval_ms is 0
+  Collection* collection = nullptr;
 };
 
 /// gRPC: State, Cluster, Admin, reflection and health, on every address of api.listen. Services

@@ -58,6 +58,11 @@ struct Config {
   uint64_t scrub_rows_per_second = 10'000;  // compared with their seals while all is quiet; 0: none
   Duration scrub_interval = std::chrono::seconds(20);  // of passes through all tables, at least
   size_t inquiries_max = 64;                           // of peers, being answered
+  /// What is younger is not forgotten, whatever the frontier says.
+  Duration collect_after = std::chrono::hours(1);
+  /// May the node take another's file and begin anew as another process? Not from the file: whoever
+  /// runs the agent says whether it can begin anew.
+  bool can_begin_anew = false;
   Duration handshake_timeout = std::chrono::seconds(5);
   Duration connection_idle_max = std::chrono::seconds(120);   // then our end closes it
   Duration seed_resolve_interval = std::chrono::seconds(30);  // while seeds are unreachable

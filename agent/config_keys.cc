@@ -86,6 +86,20 @@ void AddSpreading(gossip::Config& core, Keys* keys) {
                              Count("in_flight_bytes_max", &core.in_flight_bytes_max)});
 }
 
+void AddCollection(Config* config, Keys* keys) {
+  gossip::Config& core = config->gossip_core;
+  keys->insert(keys->end(), {Milliseconds("collect_after_ms", &config->collect_after, 0),
+                             Milliseconds("publish_interval_ms", &core.publish_interval, 10),
+                             Count("forget_after_ms", &core.frontier.forget_after_ms),
+                             Count("publications_bytes_max", &core.frontier.bytes_max),
+                             Count("set_aside_bytes_max", &config->store.set_aside_bytes_max),
+                             Count("set_aside_changes_max", &config->store.set_aside_changes_max),
+                             Count("snapshots_served_max", &core.snapshots_served_max, 0, 64),
+                             Count("snapshot_bytes_per_s", &core.snapshot_bytes_per_s),
+                             Count("snapshot_rows_min", &core.snapshot_rows_min, 0),
+                             Milliseconds("snapshot_deadline_ms", &core.snapshot_deadline)});
+}
+
 void AddSubscriptions(subscribe::EngineLimits& engine, Keys* keys) {
   keys->insert(keys->end(),
                {Count("subscriptions_max", &engine.subscriptions_max),
@@ -162,6 +176,7 @@ std::vector<ConfigKey> ConfigKeys(Config* config) {
   AddStorage(config->store, &keys);
   AddMembership(config->gossip_core, &keys);
   AddSpreading(config->gossip_core, &keys);
+  AddCollection(config, &keys);
   AddSubscriptions(config->subscribe, &keys);
   AddAgent(config, &keys);
   return keys;

@@ -63,12 +63,12 @@ class Net::Impl {
     return OkStatus();
   }
 
-  void Start(Writer* writer, ReaderPool* readers) {
+  void Start(Writer* writer, ReaderPool* readers, Collection* collection) {
     core_->NoteTurn();
-    thread_ = std::thread([this, writer, readers] {
+    thread_ = std::thread([this, writer, readers, collection] {
       NameThread("net");
       core_->Start(
-          writer, readers,
+          writer, readers, collection,
           [this, door = door_](std::function<void()> task) {
             door->Post(Wrapped(std::move(task)));
           },
@@ -203,9 +203,18 @@ Result<std::unique_ptr<Net>> Net::Open(const Config& config, uint64_t schema_has
   }
 }
 
-void Net::Start(Writer* writer, ReaderPool* readers) { impl_->Start(writer, readers); }
 void Net::LeaveCluster() {
   impl_->Post([impl = impl_.get()] { impl->core().BeginLeave(); });
+}
+
+void Net::SetHistory(crdt::HlcTime horizon,
+                     const std::vector<std::pair<std::string, int64_t>>& members) {
+  impl_->core().Node().SetHorizon(horizon);
+  impl_->core().Node().SetKnownMembers(members);
+}
+
+void Net::Start(Writer* writer, ReaderPool* readers, Collection* collection) {
+  impl_->Start(writer, readers, collection);
 }
 void Net::Stop() { impl_->Stop(); }
 Endpoint Net::advertised() const { return impl_->advertised(); }
@@ -219,6 +228,12 @@ void Net::OnPersisted(std::vector<ChangeId> ids) { impl_->OnPersisted(std::move(
 void Net::OnPersistFailed(std::vector<ChangeId> ids) {
   impl_->Post([core = &impl_->core(), ids = std::move(ids)] {
     core->Node().OnPersistFailed(ids, core->now(), core->out());
+  });
+}
+
+void Net::OnTooOld(std::vector<ChangeId> ids) {
+  impl_->Post([core = &impl_->core(), ids = std::move(ids)] {
+    core->Node().OnTooOld(ids, core->now(), core->out());
   });
 }
 

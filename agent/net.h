@@ -5,8 +5,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "agent/collection.h"
 #include "agent/config.h"
 #include "agent/reader_pool.h"
 #include "agent/writer.h"
@@ -44,8 +46,12 @@ class Net {
                                            std::shared_ptr<FaultClock> clock = nullptr);
   ~Net();
 
-  /// Wires gossip to the writer and readers, and starts the thread. Both outlive the net thread.
-  void Start(Writer* writer, ReaderPool* readers);
+  /// What the file knows from before this process: its horizon, and who was a member (and when it
+  /// was heard last). Before Start.
+  void SetHistory(crdt::HlcTime horizon,
+                  const std::vector<std::pair<std::string, int64_t>>& members);
+  /// Wires gossip to the others and starts the thread. All outlive the net thread.
+  void Start(Writer* writer, ReaderPool* readers, Collection* collection);
   /// Tells the members that this node leaves, and stays reachable for those who ask it. Any thread.
   void LeaveCluster();
   /// Leaves the cluster (within the leave deadline), closes, joins.
@@ -58,6 +64,7 @@ class Net {
   void OnLocalCommit(std::vector<gossip::Change> changes);
   void OnPersisted(std::vector<ChangeId> ids);
   void OnPersistFailed(std::vector<ChangeId> ids);
+  void OnTooOld(std::vector<ChangeId> ids);
   void OnStaged(uint64_t transfer, uint64_t number, Status status);
   void OnLargeStaged(uint64_t transfer, Result<uint64_t> next);
   void OnTransferMerged(uint64_t transfer, Result<crdt::VersionSet> received);

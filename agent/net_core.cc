@@ -72,20 +72,23 @@ NetCore::NetCore(asio::io_context& io, const Config& config, std::unique_ptr<Tra
 
 NetCore::~NetCore() = default;
 
-void NetCore::Start(Writer* writer, ReaderPool* readers, Post post, Net::InquiryHandler handler) {
+void NetCore::Start(Writer* writer, ReaderPool* readers, Collection* collection, Post post,
+                    Net::InquiryHandler handler) {
   writer_ = writer;
+  collection_ = collection;
   readers_ = readers;
   post_ = std::move(post);
   inquiry_handler_ = std::move(handler);
-  transfers_ = std::make_unique<TransferServer>(
-      DatabasePath(config_), writer, readers, post_,
-      TransferServer::Answers{
-          [this](uint64_t serving, uint64_t number, gossip::SharedBytes bytes, bool last) {
-            Node().OnTransferChunkRead(serving, number, std::move(bytes), last, now_, out_);
-          },
-          [this](uint64_t serving, const std::string& reason) {
-            Node().OnTransferReadFailed(serving, reason, now_, out_);
-          }});
+  const TransferServer::Answers answers{
+      [this](uint64_t serving, uint64_t number, gossip::SharedBytes bytes, bool last) {
+        Node().OnTransferChunkRead(serving, number, std::move(bytes), last, now_, out_);
+      },
+      [this](uint64_t serving, const std::string& reason) {
+        Node().OnTransferReadFailed(serving, reason, now_, out_);
+      }};
+  transfers_ =
+      std::make_unique<TransferServer>(DatabasePath(config_), writer, readers, post_, answers);
+  snapshots_ = std::make_unique<SnapshotServer>(config_, writer, readers, post_, answers);
   const gossip::MemberInfo& self = node_.self();
   proto::Hello own;
   own.cluster = config_.gossip.cluster;
@@ -280,6 +283,7 @@ void NetCore::Housekeeping() {
     sweep_at_ = now + kSweepInterval;
     transport_->Sweep(now);
     if (transfers_ != nullptr) transfers_->EndTold();
+    if (snapshots_ != nullptr) snapshots_->Sweep();
   }
   if (now >= publish_at_) Publish();
   if (now >= correct_at_) CorrectClock();

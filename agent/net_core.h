@@ -16,6 +16,7 @@
 #include "agent/faults.h"
 #include "agent/net.h"
 #include "agent/seeds.h"
+#include "agent/snapshot_server.h"
 #include "agent/transfer_server.h"
 #include "agent/transport.h"
 #include "gossip/node.h"
@@ -48,7 +49,8 @@ class NetCore final : public TransportOwner {
   ~NetCore() override;
 
   using Post = std::function<void(std::function<void()>)>;
-  void Start(Writer* writer, ReaderPool* readers, Post post, Net::InquiryHandler handler);
+  void Start(Writer* writer, ReaderPool* readers, Collection* collection, Post post,
+             Net::InquiryHandler handler);
   void BeginLeave();
   bool LeaveFinished();
   void Close();
@@ -97,6 +99,7 @@ class NetCore final : public TransportOwner {
   void PerformPersist(gossip::Outputs& outputs);
   void PerformSends(gossip::Outputs& outputs);
   void PerformReads(gossip::Outputs& outputs);
+  void PerformPublish(std::shared_ptr<const gossip::Frontier> frontier);
   void PerformEvents(gossip::Outputs& outputs);
   void SendDatagram(const gossip::Outputs::DatagramOut& datagram);
   void SendFrame(const gossip::Outputs::FrameOut& frame, FrameBytes bytes);
@@ -120,9 +123,11 @@ class NetCore final : public TransportOwner {
   Faults faults_;
   Writer* writer_ = nullptr;
   ReaderPool* readers_ = nullptr;
+  Collection* collection_ = nullptr;
   Post post_;
   Net::InquiryHandler inquiry_handler_;
   std::unique_ptr<TransferServer> transfers_;
+  std::unique_ptr<SnapshotServer> snapshots_;
 
   Instant now_{};
   bool closed_ = false, turning_ = false;

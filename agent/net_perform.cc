@@ -44,9 +44,9 @@ void NetCore::PerformPersist(gossip::Outputs& outputs) {
     writer_->StageLarge(large.transfer, std::move(large.manifest));
   }
   for (auto& chunk : outputs.stage) {
-    if (!writer_->StageChunk(chunk.transfer, chunk.number, std::move(chunk.bytes), chunk.last,
-                             chunk.large)) {
-      Node().OnTransferFailed(chunk.transfer, "the writer's queue is full", now_, out_);
+    const uint64_t transfer = chunk.transfer;
+    if (!writer_->StageChunk(std::move(chunk))) {
+      Node().OnTransferFailed(transfer, "the writer's queue is full", now_, out_);
     }
   }
 }
@@ -64,9 +64,37 @@ void NetCore::PerformSends(gossip::Outputs& outputs) {
 
 void NetCore::PerformReads(gossip::Outputs& outputs) {
   for (auto& read : outputs.log_reads) LogRead(std::move(read));
-  for (auto& open : outputs.open_transfers) transfers_->Open(std::move(open));
-  for (const auto& chunk : outputs.read_chunks) transfers_->Read(chunk.serving, chunk.number);
-  for (const uint64_t serving : outputs.close_transfers) transfers_->Close(serving);
+  for (auto& open : outputs.open_transfers) {
+    if (open.snapshot) {
+      snapshots_->Open(open);
+    } else {
+      transfers_->Open(std::move(open));
+    }
+  }
+  for (const auto& chunk : outputs.read_chunks) {
+    if (snapshots_->Serves(chunk.serving)) {
+      snapshots_->Read(chunk.serving, chunk.number);
+    } else {
+      transfers_->Read(chunk.serving, chunk.number);
+    }
+  }
+  for (const uint64_t serving : outputs.close_transfers) {
+    snapshots_->Close(serving);
+    transfers_->Close(serving);
+  }
+  if (outputs.publish != nullptr) PerformPublish(std::move(outputs.publish));
+}
+
+void NetCore::PerformPublish(std::shared_ptr<const gossip::Frontier> frontier) {
+  const auto published = [this, post = post_](gossip::Publication publication,
+                                              crdt::HlcTime horizon) {
+    post([this, publication = std::move(publication), horizon]() mutable {
+      Node().SetHorizon(horizon);
+      Node().OnPublished(std::move(publication), now_);
+    });
+  };
+  writer_->Run([collection = collection_, frontier = std::move(frontier), published](
+                   storage::Store& store) { collection->Publish(store, frontier, published); });
 }
 
 void NetCore::PerformEvents(gossip::Outputs& outputs) {

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "storage/backup.h"
 #include "storage/db.h"
+#include "storage/peer_snapshot.h"
 
 namespace patina::agent {
 namespace {
@@ -148,6 +149,7 @@ Status CheckOldCluster(const Config& config) {
 Result<RestoreOutcome> RestoreBackup(const Config& config, const RestoreOptions& options) {
   FolderLock lock;
   RETURN_IF_ERROR(LockFolder(config, &lock));
+  RETURN_IF_ERROR(storage::AdoptPreparedSnapshot(DatabasePath(config)));
   RestoreOutcome outcome;
   ASSIGN_OR_RETURN(outcome.report, storage::VerifyFile(options.backup));
   const std::string cluster = options.new_cluster ? std::string() : config.gossip.cluster;
@@ -166,6 +168,7 @@ Result<RestoreOutcome> RestoreBackup(const Config& config, const RestoreOptions&
 Result<ReseedOutcome> Reseed(const Config& config) {
   FolderLock lock;
   RETURN_IF_ERROR(LockFolder(config, &lock));
+  RETURN_IF_ERROR(storage::AdoptPreparedSnapshot(DatabasePath(config)));
   const std::string old = DatabasePath(config);
   if (!Exists(old)) {
     return NotFound("there is no " + old +

@@ -107,6 +107,11 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "snapshots.waited", stats.snapshots.waited);
   Count(status, "store.disk_failures", stats.disk_failures);
   Count(status, "store.checkpoints_failed", stats.checkpoints_failed);
+  Count(status, "store.tombstones_collected", stats.tombstones_collected);
+  Count(status, "store.too_old", stats.too_old);
+  Count(status, "store.set_aside", stats.set_aside, config.store.set_aside_changes_max);
+  Count(status, "store.set_aside_bytes", stats.set_aside_bytes, config.store.set_aside_bytes_max);
+  Count(status, "store.set_aside_dropped", stats.set_aside_dropped);
   Count(status, "store.last_checkpoint_ms", static_cast<uint64_t>(stats.last_checkpoint_ms));
 }
 
@@ -209,6 +214,16 @@ void CountSpreading(const gossip::Counters& gossip, v1::StatusResponse* status) 
   Count(status, "gossip.sync_states_full", gossip.sync_states_full);
   Count(status, "gossip.sync_states_refused", gossip.sync_states_refused);
   Count(status, "gossip.sync_peers_forgotten", gossip.sync_peers_forgotten);
+  Count(status, "gossip.publications", gossip.publications);
+  Count(status, "gossip.publications_heard", gossip.publications_heard);
+  Count(status, "gossip.publications_refused", gossip.publications_refused);
+  Count(status, "gossip.members_forgotten", gossip.members_forgotten);
+  Count(status, "gossip.settlements", gossip.settlements);
+  Count(status, "gossip.snapshots_asked", gossip.snapshots_asked);
+  Count(status, "gossip.snapshots_served", gossip.snapshots_served);
+  Count(status, "gossip.snapshots_failed", gossip.snapshots_failed);
+  Count(status, "gossip.snapshots_refused", gossip.snapshots_refused);
+  Count(status, "gossip.snapshots_impossible", gossip.snapshots_impossible);
   Count(status, "gossip.transfers_asked", gossip.transfers_asked);
   Count(status, "gossip.transfers_merged", gossip.transfers_merged);
   Count(status, "gossip.transfers_served", gossip.transfers_served);
@@ -256,6 +271,25 @@ void FillFromStore(storage::Store& store, const Config& config, v1::StatusRespon
   FillWal(stats.wal, config, status);
   status->set_log_bytes(stats.log_bytes);
   CountStore(stats, config, status);
+}
+
+void FillCollection(const storage::Store& store, const Collection& collection,
+                    v1::StatusResponse* status) {
+  const Collection::Report report = collection.Describe(store);
+  const storage::StoreStats stats = store.Stats();
+  v1::Collection* out = status->mutable_collection();
+  out->set_horizon_ns(proto::ToNs(report.horizon));
+  out->set_frontier_ns(proto::ToNs(report.frontier));
+  out->set_complete_ns(proto::ToNs(report.complete));
+  out->set_held_back_by(report.held_back_by.node);
+  out->set_held_back_reason(report.held_back_by.reason);
+  out->set_members(report.members);
+  out->set_members_forgotten(report.forgotten);
+  out->set_tombstones(stats.tombstones);
+  out->set_tombstones_collected(stats.tombstones_collected);
+  out->set_set_aside(stats.set_aside);
+  out->set_set_aside_bytes(stats.set_aside_bytes);
+  Count(status, "collection.refused", report.refused);
 }
 
 void FillFromThreads(const ApiContext& context, const ApiStreams& streams,

@@ -2,6 +2,7 @@
 
 #include "agent/api_server.h"
 #include "agent/api_streams.h"
+#include "agent/collection.h"
 
 namespace patina::v1 {
 class ForeignRow;
@@ -16,6 +17,9 @@ namespace patina::agent {
 /// On the writer thread: tables, actors, log, disk, parked changes, the store's counters.
 void FillFromStore(storage::Store& store, const Config& config, v1::StatusResponse* status);
 /// Any thread: identity, queues, gossip, subscriptions, memory.
+/// What was forgotten and who holds it back. On the writer thread.
+void FillCollection(const storage::Store& store, const Collection& collection,
+                    v1::StatusResponse* status);
 void FillFromThreads(const ApiContext& context, const ApiStreams& streams,
                      v1::StatusResponse* status);
 

@@ -1,13 +1,14 @@
 #include "agent/writer.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
+#include <atomic>
 #include <thread>
 #include <utility>
 
 #include "agent/answers.h"
 #include "agent/scrubber.h"
+#include "agent/snapshot_taker.h"
+#include "agent/turn_watch.h"
 #include "agent/writer_queue.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -38,13 +39,14 @@ class Writer::Impl {
         store_(std::move(store)),
         snapshots_(store_->snapshots()),
         queue_(config.writer_queue_transactions_max, config.writer_queue_bytes_max),
+        snapshot_(DatabasePath(config)),
         scrubber_(config.scrub_rows_per_second, config.scrub_interval) {}
 
   void Start(Listeners listeners) {
     listeners_ = std::move(listeners);
     actor_ = store_->actor();
     // A large transfer is one turn: as long as it gets on, the watchdog is not to end the process.
-    store_->SetProgress([this](Duration silence) { NoteTurn(silence); });
+    store_->SetProgress([this](Duration silence) { turns_.Note(silence); });
     answers_.Start();
     thread_ = std::thread([this] {
       NameThread("writer");
@@ -104,6 +106,29 @@ class Writer::Impl {
     if (!added) done(std::move(outcome));
   }
 
+  /// On the writer thread.
+  void DropSnapshot() { snapshot_.Drop(); }
+
+  /// On the writer thread.
+  void ApplySetAside(const ChangeId& id, const ExecuteDone& done) {
+    storage::CommitEffects effects;
+    const uint64_t before = store_->received().Head(store_->actor());
+    std::vector<Result<storage::Committed>> results;
+    results.push_back(store_->ApplySetAside(id, &effects));
+    TellActor();
+    // A large one became several transactions; not broadcast: peers fetch the first ones.
+    const uint64_t own = store_->received().Head(store_->actor());
+    const uint64_t last = results[0].ok() && results[0]->version > 0 ? own - 1 : own;
+    std::vector<ChangeId> parts;
+    for (uint64_t version = before + 1; version <= last; ++version)
+      parts.push_back({store_->actor(), version});
+    if (!parts.empty() && listeners_.on_persisted) listeners_.on_persisted(std::move(parts));
+    TellNetwork(results);
+    TellEffects(std::move(effects));
+    done(std::move(results[0]));
+    CheckBroken();
+  }
+
   bool OnThread() const { return std::this_thread::get_id() == thread_.get_id(); }
 
   Stats stats() const {
@@ -120,50 +145,35 @@ class Writer::Impl {
       stats.large_running_ms = static_cast<uint64_t>(std::max<int64_t>(1, SteadyMs(Now()) - since));
       stats.large_rows = store_->LargeRowsSoFar();
     }
-    stats.longest_silence_ms = longest_silence_ms_;
+    stats.longest_silence_ms = turns_.longest_silence_ms();
     stats.longest_commit_us = longest_commit_us_.load(std::memory_order_relaxed);
     return stats;
   }
 
-  int64_t LastTurnMs() const {
-    const int64_t now = SteadyMs(Now());
-    const int64_t silent_until = silent_until_ms_.load(std::memory_order_acquire);
-    if (!busy_.load(std::memory_order_acquire) || now < silent_until) return now;
-    return std::max(silent_until, last_turn_ms_.load(std::memory_order_acquire));
-  }
+  int64_t LastTurnMs() const { return turns_.LastMs(); }
 
  private:
   void Loop() {
     bool closed = false;
     while (!(closed && batch_.Empty())) {
-      busy_.store(false, std::memory_order_release);
+      turns_.SetBusy(false);
       closed = queue_.Take(batch_.Empty() ? WaitTime() : Duration::zero(), &batch_);
-      NoteTurn();
-      busy_.store(true, std::memory_order_release);
+      turns_.Note();
+      turns_.SetBusy(true);
       // One of each kind in turn: a flood of one does not starve the others.
       RunTasks();
       CommitGroup();
       MergeBatch();
       StageOne();
       SettleIfDue();
-      scrubber_.RunIfDue(*store_);
+      if (!AtItsEnd()) scrubber_.RunIfDue(*store_);
       CheckpointIfDue();
     }
     const Status status = store_->Close();
-    if (!status.ok()) LogError("writer", "closing the store: ", status.error().ToString());
+    if (!status.ok() && !snapshot_.taken())
+      LogError("writer", "closing the store: ", status.error().ToString());
     store_.reset();
-    busy_.store(false, std::memory_order_release);
-  }
-
-  /// silence: the thread may say nothing for this long, see Store::SetProgress.
-  void NoteTurn(Duration silence = {}) {
-    const Instant now = Now();
-    if (busy_.load(std::memory_order_relaxed)) {
-      const int64_t silent_ms = SteadyMs(now) - last_turn_ms_.load(std::memory_order_relaxed);
-      longest_silence_ms_ = std::max(longest_silence_ms_.load(), static_cast<uint64_t>(silent_ms));
-    }
-    silent_until_ms_.store(SteadyMs(now + silence), std::memory_order_release);
-    last_turn_ms_.store(SteadyMs(now), std::memory_order_release);
+    turns_.SetBusy(false);
   }
 
   Duration WaitTime() const {
@@ -303,11 +313,15 @@ class Writer::Impl {
   }
 
   void TellMerged(const std::vector<storage::MergeOutcome>& outcomes) {
-    std::vector<ChangeId> persisted, failed;
+    std::vector<ChangeId> persisted, failed, too_old;
     for (const storage::MergeOutcome& outcome : outcomes) {
       if (outcome.state == storage::MergeState::kRejected) {
         NoteRejected(outcome.id, outcome.reason);
         failed.push_back(outcome.id);
+        continue;
+      }
+      if (outcome.state == storage::MergeState::kTooOld) {
+        too_old.push_back(outcome.id);
         continue;
       }
       if (outcome.state == storage::MergeState::kParked) parked_ = true;
@@ -321,6 +335,7 @@ class Writer::Impl {
     if (!failed.empty() && listeners_.on_persist_failed) {
       listeners_.on_persist_failed(std::move(failed));
     }
+    if (!too_old.empty() && listeners_.on_too_old) listeners_.on_too_old(std::move(too_old));
   }
 
   /// What is received but not applied, whenever that has changed.
@@ -357,6 +372,7 @@ class Writer::Impl {
     batch_.chunks.pop_front();
     queue_.DoneMerges(chunk.bytes->size());
     if (chunk.large) return StageOfLarge(chunk);
+    if (chunk.snapshot) return TakeSnapshotChunk(chunk);
     const Status staged = store_->StageTransferChunk(chunk.transfer, chunk.number, *chunk.bytes);
     if (!staged.ok() || !chunk.last) {
       if (listeners_.on_staged) listeners_.on_staged(chunk.transfer, chunk.number, staged);
@@ -412,10 +428,20 @@ class Writer::Impl {
     CheckBroken();
   }
 
+  void TakeSnapshotChunk(const WriterQueue::Chunk& chunk) {
+    Status staged = snapshot_.Add(*store_, chunk);
+    if (snapshot_.taken()) {
+      if (listeners_.on_snapshot_taken) listeners_.on_snapshot_taken();
+    } else if (listeners_.on_staged) {
+      listeners_.on_staged(chunk.transfer, chunk.number, std::move(staged));
+    }
+    CheckBroken();
+  }
+
   // ---- Between ----
 
   void SettleIfDue() {
-    if (!parked_) return;
+    if (!parked_ || AtItsEnd()) return;
     const Instant now = Now();
     if (now < settle_at_) return;
     settle_at_ = now + kSettleInterval;
@@ -436,7 +462,7 @@ class Writer::Impl {
     const Instant before = Now();
     const Status status = store_->CheckpointIfDue();
     NoteCommit(before);
-    if (!status.ok() && !broken_) {
+    if (!status.ok() && !AtItsEnd()) {
       LogError("writer", "checkpoint: ", status.error().ToString());
     }
     CheckBroken();
@@ -454,12 +480,14 @@ class Writer::Impl {
     }
   }
 
+  bool AtItsEnd() const { return broken_ || snapshot_.taken(); }
+
   void CheckBroken() {
     if (!damaged_ && !store_->damage().empty()) {
       damaged_ = true;
       if (listeners_.on_damage) listeners_.on_damage(DataLoss(store_->damage()));
     }
-    if (broken_ || !store_->broken()) return;
+    if (AtItsEnd() || !store_->broken()) return;
     broken_ = true;
     LogError("writer", "the store is broken: the process has to end");
     if (listeners_.on_fatal) {
@@ -483,13 +511,13 @@ class Writer::Impl {
   std::vector<ChangeId> told_parked_;
   bool parked_ = true;  // until SettleParked has found none
   bool broken_ = false, damaged_ = false;
+  SnapshotTaker snapshot_;
   Instant settle_at_{}, rejected_log_at_{}, failed_log_at_{}, settle_log_at_{};
   Scrubber scrubber_;
 
-  std::atomic<bool> busy_{false};
-  std::atomic<int64_t> last_turn_ms_{0}, silent_until_ms_{0};
+  TurnWatch turns_;
   std::atomic<uint64_t> groups_{0}, merge_batches_{0}, merged_{0}, rejected_{0};
-  std::atomic<uint64_t> longest_commit_us_{0}, longest_silence_ms_{0};
+  std::atomic<uint64_t> longest_commit_us_{0};
   std::atomic<int64_t> large_since_ms_{0};  // 0: none runs
 };
 
@@ -517,9 +545,8 @@ bool Writer::Merge(std::vector<gossip::Change> changes) {
   return impl_->queue().AddMerges(std::move(changes));
 }
 
-bool Writer::StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last,
-                        const std::optional<ChangeId>& large) {
-  return impl_->queue().AddChunk({transfer, number, std::move(bytes), last, large});
+bool Writer::StageChunk(gossip::Outputs::StageChunk chunk) {
+  return impl_->queue().AddChunk(std::move(chunk));
 }
 
 void Writer::StageLarge(uint64_t transfer, gossip::SharedBytes manifest) {
@@ -536,7 +563,8 @@ void Writer::SettleForeignRows(storage::ForeignAction action, SettledDone done) 
 }
 
 void Writer::AbandonTransfers() {
-  Run([](storage::Store& store) {
+  Run([impl = impl_.get()](storage::Store& store) {
+    impl->DropSnapshot();
     const Status status = store.AbandonTransfers();
     if (!status.ok()) LogWarning("writer", "dropping staged chunks: ", status.error().ToString());
   });
@@ -546,23 +574,16 @@ void Writer::Run(std::function<void(storage::Store&)> task) {
   impl_->queue().AddTask(std::move(task));
 }
 
-bool Writer::RunAndWait(std::function<void(storage::Store&)> task) {
+void Writer::ApplySetAside(const ChangeId& id, ExecuteDone done) {
+  const auto shared = std::make_shared<ExecuteDone>(std::move(done));
+  const bool added = impl_->queue().AddTask(
+      [impl = impl_.get(), id, shared](storage::Store&) { impl->ApplySetAside(id, *shared); });
+  if (!added) (*shared)(Unavailable("the agent is stopping"));
+}
+
+bool Writer::RunAndWait(const std::function<void(storage::Store&)>& task) {
   CHECK(!impl_->OnThread());
-  struct State {
-    std::mutex mutex;
-    std::condition_variable done_changed;
-    bool done = false;
-  } state;
-  const bool added = impl_->queue().AddTask([&](storage::Store& store) {
-    task(store);
-    const std::lock_guard lock(state.mutex);
-    state.done = true;
-    state.done_changed.notify_one();  // under the lock: the waiter owns the state
-  });
-  if (!added) return false;
-  std::unique_lock lock(state.mutex);
-  state.done_changed.wait(lock, [&] { return state.done; });
-  return true;
+  return impl_->queue().RunAndWait(task);
 }
 
 std::shared_ptr<storage::Snapshots> Writer::snapshots() const { return impl_->snapshots(); }

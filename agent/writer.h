@@ -9,6 +9,7 @@
 
 #include "agent/config.h"
 #include "gossip/messages.h"
+#include "gossip/node.h"
 #include "storage/store.h"
 
 namespace patina::agent {
@@ -24,6 +25,8 @@ class Writer {
     std::function<void(std::vector<gossip::Change>)> on_local_commit;
     std::function<void(std::vector<ChangeId>)> on_persisted;
     std::function<void(std::vector<ChangeId>)> on_persist_failed;
+    /// From before the horizon: not taken.
+    std::function<void(std::vector<ChangeId>)> on_too_old;
     /// What is received but not applied now, all of it, whenever that has changed.
     std::function<void(std::vector<ChangeId>)> on_parked;
     /// After each commit that changed something, in commit order.
@@ -32,6 +35,9 @@ class Writer {
     /// The number of the first chunk of a large transaction that is missing.
     std::function<void(uint64_t transfer, Result<uint64_t> next)> on_large_staged;
     std::function<void(uint64_t transfer, Result<crdt::VersionSet> received)> on_transfer_merged;
+    /// Another node's file is ready to take this one's place: this process has to end, and a new
+    /// one to begin.
+    std::function<void()> on_snapshot_taken;
     std::function<void(ActorId)> on_actor;  // the process has minted its actor
     /// The file is damaged: the node has to leave service. Once.
     std::function<void(Error)> on_damage;
@@ -64,18 +70,20 @@ class Writer {
 
   /// False when the queue is full: nothing was taken.
   bool Merge(std::vector<gossip::Change> changes);
-  /// large: the transaction that it is a chunk of; after the last one (which may be empty: all are
-  /// there) that is merged, else the transfer.
-  bool StageChunk(uint64_t transfer, uint64_t number, gossip::SharedBytes bytes, bool last,
-                  const std::optional<ChangeId>& large = {});
+  /// A chunk of a transfer, of a snapshot, or of a large transaction; after the last one (which may
+  /// be empty: all are there) that is merged.
+  bool StageChunk(gossip::Outputs::StageChunk chunk);
   void StageLarge(uint64_t transfer, gossip::SharedBytes manifest);
   void AbandonTransfers();
+
+  /// Writes a change that was set aside anew, as a transaction of this node. done: as of Execute.
+  void ApplySetAside(const ChangeId& id, ExecuteDone done);
 
   /// Runs on the writer thread between commits, for what must see or touch the store (status,
   /// verify, checkpoint before a transfer, effect tables). Never refused before Stop.
   void Run(std::function<void(storage::Store&)> task);
   /// The same, and waits for it; not from the writer thread. False if stopping: it did not run.
-  bool RunAndWait(std::function<void(storage::Store&)> task);
+  bool RunAndWait(const std::function<void(storage::Store&)>& task);
 
   /// The store's, for whoever opens readers of its file. Any thread.
   std::shared_ptr<storage::Snapshots> snapshots() const;

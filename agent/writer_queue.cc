@@ -91,6 +91,24 @@ bool WriterQueue::AddTask(Task task) {
   return Push([&](Batch& batch) { batch.tasks.push_back(std::move(task)); });
 }
 
+bool WriterQueue::RunAndWait(const Task& task) {
+  struct State {
+    std::mutex mutex;
+    std::condition_variable done_changed;
+    bool done = false;
+  } state;
+  const bool added = AddTask([&](storage::Store& store) {
+    task(store);
+    const std::lock_guard lock(state.mutex);
+    state.done = true;
+    state.done_changed.notify_one();  // under the lock: the waiter owns the state
+  });
+  if (!added) return false;
+  std::unique_lock lock(state.mutex);
+  state.done_changed.wait(lock, [&] { return state.done; });
+  return true;
+}
+
 void WriterQueue::Close() {
   {
     const std::lock_guard lock(mutex_);

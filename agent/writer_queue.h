@@ -25,13 +25,7 @@ class WriterQueue {
     storage::Transaction transaction;
     Writer::ExecuteDone done;
   };
-  struct Chunk {
-    uint64_t transfer = 0;
-    uint64_t number = 0;
-    gossip::SharedBytes bytes;
-    bool last = false;
-    std::optional<ChangeId> large = std::nullopt;
-  };
+  using Chunk = gossip::Outputs::StageChunk;
   using Task = std::function<void(storage::Store&)>;
   struct Batch {
     std::deque<Local> locals;
@@ -51,6 +45,8 @@ class WriterQueue {
   bool AddMerges(std::vector<gossip::Change> changes);
   bool AddChunk(Chunk chunk);
   bool AddTask(Task task);
+  /// Waits until the task has run; false: closed, it will not. Not on the writer thread.
+  bool RunAndWait(const Task& task);
   void Close();
 
   /// Appends what waits to *batch. Waits for it at most this long, unless closed; returns true if

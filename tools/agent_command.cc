@@ -2,6 +2,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <linux/close_range.h>
 #include <malloc.h>
 #include <unistd.h>
 
@@ -138,12 +139,32 @@ void KeepMemorySmall() {
   mallopt(M_MMAP_THRESHOLD, 512 << 10);
 }
 
+/// The same process id with the same arguments, as if it had just been started: with a peer's file,
+/// and so with a new actor.
+void BeginAnew(CommandContext& context) {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  const std::string line((std::istreambuf_iterator<char>(file)), {});
+  std::vector<std::string> words;
+  for (size_t at = 0; at < line.size(); at += words.back().size() + 1) {
+    words.emplace_back(line.c_str() + at);
+  }
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  LogInfo("agent", "begins anew");
+  // Not closed at once: threads of libraries still look at some of them.
+  (void)::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+  ::execv("/proc/self/exe", arguments.data());
+  Fail(context, Unavailable("the program cannot be started anew; start the agent again"));
+}
+
 void RunAgent(const Options& options, CommandContext& context) {
   KeepMemorySmall();
   Result<agent::Config> config = agent::LoadConfig(options.config);
   if (!config.ok()) return Fail(context, config.error().message, kExitUsage);
   config->fault_injection = options.fault_injection;
   config->allow_destructive = options.allow_destructive;
+  config->can_begin_anew = !options.dev;  // whose folder ends with the process
   if (!SetLogLevel(config->log_level)) {
     return Fail(context, "[log] level: no such level: " + config->log_level, kExitUsage);
   }
@@ -169,6 +190,10 @@ void RunAgent(const Options& options, CommandContext& context) {
   (*agent)->Stop();
   signals.Forget();
   if (!fatal.ok()) return Fail(context, fatal.error());
+  if ((*agent)->MustBeginAnew() && !signals.terminated()) {
+    agent->reset();  // sockets and the folder's lock
+    return BeginAnew(context);
+  }
   LogInfo("agent", "stopped");
 }
 

@@ -13,6 +13,7 @@
 #include "tools/proxy_sink_command.h"
 #include "tools/route_command.h"
 #include "tools/schema_commands.h"
+#include "tools/set_aside_commands.h"
 #include "tools/sidecar_command.h"
 #include "tools/state_commands.h"
 #include "tools/version.h"
@@ -76,6 +77,7 @@ int Run(int argc, char** argv) {
   AddSchemaCommands(app, context);
   AddBackupCommands(app, context);
   AddFaultCommands(app, context);
+  AddSetAsideCommands(app, context);
   AddProxySinkCommand(app, context);
   AddRouteCommand(app, context);
   AddSidecarCommand(app, context);

@@ -55,6 +55,11 @@ void SignalThread::Forget() {
   stop_ = reload_ = nullptr;
 }
 
+bool SignalThread::terminated() {
+  const std::lock_guard lock(mutex_);
+  return terminated_;
+}
+
 void SignalThread::Run() {
   const sigset_t watched = Watched();
   for (int signal = 0; sigwait(&watched, &signal) == 0;) {

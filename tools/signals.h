@@ -23,6 +23,8 @@ class SignalThread {
   void OnHangup(std::function<void()> reload);
   /// Neither is called from now on (they may point to what is going).
   void Forget();
+  /// A clean stop was asked for.
+  bool terminated();
 
  private:
   void Run();

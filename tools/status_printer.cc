@@ -47,6 +47,11 @@ std::vector<std::string> Troubles(const v1::StatusResponse& status) {
         "another SQLite client wrote rows in this node's file (see foreign rows); "
         "`patina verify --adopt` or `patina verify --discard`");
   }
+  if (status.collection().set_aside() > 0) {
+    troubles.push_back(HumanCount(status.collection().set_aside()) +
+                       " changes were set aside when this node took another's file (patina "
+                       "set-aside list)");
+  }
   if (status.clock_correction_ms() != 0) {
     troubles.push_back("this host's clock is off: corrected by " +
                        std::to_string(status.clock_correction_ms()) + " ms");
@@ -136,6 +141,22 @@ void PrintActors(std::ostream& out, const v1::StatusResponse& status) {
   }
 }
 
+std::vector<Field> CollectionFields(const v1::Collection& collection) {
+  const auto when = [](int64_t ns) { return Text(ns > 0 ? HumanTime(ns) : "not yet known"); };
+  return {{"horizon", Text(collection.horizon_ns() > 0 ? HumanTime(collection.horizon_ns())
+                                                       : "nothing was forgotten yet")},
+          {"frontier", when(collection.frontier_ns())},
+          {"complete here", when(collection.complete_ns())},
+          {"held back by", Text(collection.held_back_by())},
+          {"because", Text(collection.held_back_reason())},
+          {"members", Number(collection.members())},
+          {"members forgotten", Number(collection.members_forgotten())},
+          {"tombstones", Number(collection.tombstones())},
+          {"tombstones forgotten", Number(collection.tombstones_collected())},
+          {"set aside", Number(collection.set_aside())},
+          {"set aside bytes", Number(collection.set_aside_bytes())}};
+}
+
 void PrintParked(std::ostream& out, const v1::StatusResponse& status) {
   if (status.parked_size() == 0) return;
   out << "\nParked\n";
@@ -172,6 +193,8 @@ void PrintForPeople(std::ostream& out, const v1::StatusResponse& status) {
   out << "\nNode\n";
   PrintFields(out, Format::kTable, Identity(status));
   if (status.busy().empty()) {
+    out << "\nCollection\n";
+    PrintFields(out, Format::kTable, CollectionFields(status.collection()));
     PrintTables(out, status);
     PrintActors(out, status);
     PrintParked(out, status);
@@ -249,6 +272,18 @@ nlohmann::ordered_json StatusJson(const v1::StatusResponse& status) {
                                  {"memory_bytes", status.memory_bytes()},
                                  {"fault_injection", status.fault_injection()},
                                  {"busy", status.busy()}};
+  const v1::Collection& collection = status.collection();
+  json["collection"] = {{"horizon_ns", collection.horizon_ns()},
+                        {"frontier_ns", collection.frontier_ns()},
+                        {"complete_ns", collection.complete_ns()},
+                        {"held_back_by", collection.held_back_by()},
+                        {"held_back_reason", collection.held_back_reason()},
+                        {"members", collection.members()},
+                        {"members_forgotten", collection.members_forgotten()},
+                        {"tombstones", collection.tombstones()},
+                        {"tombstones_collected", collection.tombstones_collected()},
+                        {"set_aside", collection.set_aside()},
+                        {"set_aside_bytes", collection.set_aside_bytes()}};
   json.update(StatusLists(status));
   return json;
 }
@@ -256,6 +291,9 @@ nlohmann::ordered_json StatusJson(const v1::StatusResponse& status) {
 void PrintStatusCsv(std::ostream& out, const v1::StatusResponse& status) {
   RowPrinter lines(out, Format::kCsv, {"name", "value"});
   for (const auto& [name, value] : Identity(status)) lines.Print({Text(name), value});
+  for (const auto& [name, value] : CollectionFields(status.collection())) {
+    lines.Print({Text("collection." + name), value});
+  }
   for (const v1::TableStatus& table : status.tables()) {
     lines.Print({Text("table." + table.name() + ".rows"), Number(table.rows())});
     lines.Print({Text("table." + table.name() + ".digest"), Text(table.digest())});

@@ -89,6 +89,7 @@ class TestNode {
     net_ = *std::move(net);
     readers_ = ReaderPool::Start(DatabasePath(config_), 1, 100, store->snapshots()).value();
     writer_ = std::make_unique<Writer>(config_, std::move(store));
+    collection_ = std::make_unique<Collection>(config_, writer_.get());
     Writer::Listeners listeners;
     Net* const net_of = net_.get();
     listeners.on_local_commit = [net_of](auto changes) {
@@ -108,7 +109,7 @@ class TestNode {
         [this](const std::string& payload, const std::function<void(std::string)>& reply) {
           reply(config_.node.name + " heard " + payload);
         });
-    net_->Start(writer_.get(), readers_.get());
+    net_->Start(writer_.get(), readers_.get(), collection_.get());
   }
   ~TestNode() { Stop(); }
 
@@ -146,6 +147,7 @@ class TestNode {
   SystemClock clock_;
   std::unique_ptr<Net> net_;
   std::unique_ptr<ReaderPool> readers_;
+  std::unique_ptr<Collection> collection_;
   std::unique_ptr<Writer> writer_;
 };
 

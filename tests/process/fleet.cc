@@ -82,7 +82,8 @@ TestAgent::TestAgent(const fs::path& folder, const std::string& name, const Opti
                 "\"\ndata_dir = \"" + data_.string() + "\"\n[schema]\npaths = [\"" +
                 PATINA_SOURCE_DIR + "/fleet/schema.sql\"]\n[gossip]\nlisten = \"" + gossip_ +
                 "\"\nseeds = [" + seeds + "]\ncluster = \"" + options.cluster +
-                "\"\n[api]\nlisten = [\"" + api_ + "\", \"unix:" + api_socket().string() + "\"]\n");
+                "\"\n[api]\nlisten = [\"" + api_ + "\", \"unix:" + api_socket().string() + "\"]\n" +
+                (options.limits.empty() ? "" : "[limits]\n" + options.limits));
 }
 
 void TestAgent::Start() {

@@ -24,6 +24,7 @@ class TestAgent {
     std::string cluster = "test";
     std::string seed;  // gossip address
     bool fault_injection = false;
+    std::string limits;  // lines of [limits]
   };
   TestAgent(const std::filesystem::path& folder, const std::string& name, const Options& options);
 
