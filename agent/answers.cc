@@ -5,6 +5,11 @@
 #include "base/thread_checker.h"
 
 namespace patina::agent {
+namespace {
+
+constexpr size_t kApartFrom = 4;  // fewer are told sooner than another thread wakes up
+
+}  // namespace
 
 void Answers::Start() {
   thread_ = std::thread([this] {
@@ -22,7 +27,8 @@ void Answers::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Answers::Add(Group group) {
+void Answers::Tell(Group group) {
+  if (group.results.size() < kApartFrom) return TellNow(group);
   {
     const std::lock_guard lock(mutex_);
     waiting_.push_back(std::move(group));
@@ -30,9 +36,9 @@ void Answers::Add(Group group) {
   wake_.notify_one();
 }
 
-void Answers::Tell(Group& group) {
-  queue_.DoneLocal(group.answers.size(), group.bytes);
-  for (Answer& answer : group.answers) answer.done(std::move(answer.result));
+void Answers::TellNow(Group& group) {
+  queue_.DoneLocal(group.results.size(), group.bytes);
+  for (size_t i = 0; i < group.results.size(); ++i) group.dones[i](std::move(group.results[i]));
 }
 
 void Answers::Loop() {
@@ -44,7 +50,7 @@ void Answers::Loop() {
       if (waiting_.empty()) return;
       groups.swap(waiting_);
     }
-    for (Group& group : groups) Tell(group);
+    for (Group& group : groups) TellNow(group);
     groups.clear();
   }
 }

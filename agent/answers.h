@@ -1,7 +1,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -16,28 +15,24 @@ namespace patina::agent {
 /// What waits here counts in the writer's queue until it is told: its limits hold for both.
 class Answers {
  public:
-  struct Answer {
-    Writer::ExecuteDone done;
-    Result<storage::Committed> result;
-  };
   struct Group {
-    std::vector<Answer> answers;
-    size_t bytes = 0;  // as charged to the queue
+    std::vector<Writer::ExecuteDone> dones;
+    std::vector<Result<storage::Committed>> results;  // as many
+    size_t bytes = 0;                                 // as charged to the queue
   };
 
   explicit Answers(WriterQueue& queue) : queue_(queue) {}
   ~Answers() { Stop(); }
 
   void Start();
-  /// Tells what waits, then joins. Nothing is added after it.
+  /// Tells what waits, then joins. Nothing is told after it.
   void Stop();
 
-  /// The writer thread.
-  void Add(Group group);
-  /// Calls each and gives their room in the queue back. Any thread.
-  void Tell(Group& group);
+  /// The writer thread. A few are told at once, more on the answers thread.
+  void Tell(Group group);
 
  private:
+  void TellNow(Group& group);
   void Loop();
 
   WriterQueue& queue_;
