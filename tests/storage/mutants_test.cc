@@ -72,7 +72,8 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     // Three thousand histories are not enough for these; a test of its own shows each:
     // TransferTest.AnOldOneBringsBackNothingThatWasCollectedMeanwhile and
-    // FrontierTest.AParkedChangeHoldsTWhoeverWroteIt. By hand, with --gtest_also_run_disabled_tests.
+    // FrontierTest.AParkedChangeHoldsTWhoeverWroteIt. By hand, with
+    // --gtest_also_run_disabled_tests.
     DISABLED_Rare, MutantsTest,
     ::testing::Values(
         Case{"StaleTransfer", {Mutant::kStaleTransfer, kNode}, 1'000},
