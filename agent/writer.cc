@@ -20,7 +20,7 @@ void Writer::Execute(storage::Transaction transaction, ExecuteDone done) {
   if (auto error = impl_->queue().AddLocal(&local)) local.done(std::move(*error));
 }
 
-void Writer::ApplySchema(storage::Schema wanted, bool allow_destructive, SchemaDone done) {
+void Writer::ApplySchema(storage::Schema wanted, bool allow_destructive, const SchemaDone& done) {
   const bool added = impl_->queue().AddTask(
       [impl = impl_.get(), wanted = std::move(wanted), allow_destructive, done](storage::Store&) {
         impl->ApplySchema(wanted, allow_destructive, done);
@@ -42,7 +42,7 @@ void Writer::StageLarge(uint64_t transfer, gossip::SharedBytes manifest) {
   });
 }
 
-void Writer::SettleForeignRows(storage::ForeignAction action, SettledDone done) {
+void Writer::SettleForeignRows(storage::ForeignAction action, const SettledDone& done) {
   const bool added = impl_->queue().AddTask([impl = impl_.get(), action, done](storage::Store&) {
     impl->SettleForeignRows(action, 0, done);
   });

@@ -60,13 +60,13 @@ class Writer {
   /// Another schema, between commits; what is queued waits. on_commit hears of it, then done, on
   /// the writer thread. Like Execute when stopping.
   using SchemaDone = std::function<void(Result<storage::SchemaOutcome>)>;
-  void ApplySchema(storage::Schema wanted, bool allow_destructive, SchemaDone done);
+  void ApplySchema(storage::Schema wanted, bool allow_destructive, const SchemaDone& done);
 
   using SettledDone = std::function<void(Result<storage::ForeignOutcome>)>;
   /// Adopts or discards what another SQLite client wrote in the file, in as many turns as it takes.
   /// done is called once, on the writer thread, or at once on the caller's with UNAVAILABLE
   /// (stopping). An error in a later turn tells of that turn: what went before stays settled.
-  void SettleForeignRows(storage::ForeignAction action, SettledDone done);
+  void SettleForeignRows(storage::ForeignAction action, const SettledDone& done);
 
   /// False when the queue is full: nothing was taken.
   bool Merge(std::vector<gossip::Change> changes);
