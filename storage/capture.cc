@@ -13,6 +13,8 @@ using crdt::ValueView;
 
 namespace {
 
+constexpr size_t kRowsKept = 256;
+
 /// A REAL column's 1.0 is shown by the hook as the integer it is stored as.
 ValueView AsStored(const Column& column, const ValueView& value) {
   if (column.affinity == Affinity::kReal && value.type() == ValueType::kInteger) {
@@ -63,20 +65,36 @@ void Capture::Discard() {
   spill_ = nullptr;
   spill_status_ = OkStatus();
   for (TouchedTable& table : touched_) {
-    if (!table.by_rowid.empty()) table.by_rowid.clear();
-    if (!table.by_key.empty()) table.by_key.clear();
+    if (!table.empty()) table.Clear();
+  }
+}
+
+void Capture::TouchedTable::Clear() {
+  if (rows.size() > kRowsKept) {
+    *this = TouchedTable();  // to clear a large map takes long, however little is in it
+    return;
+  }
+  rows.clear();
+  by_rowid.clear();
+  by_key.clear();
+}
+
+void Capture::TouchedTable::Sort() {
+  const auto by_rowid_then = [](const TouchedRow& a, const TouchedRow& b) {
+    return a.rowid < b.rowid;
+  };
+  if (!std::is_sorted(rows.begin(), rows.end(), by_rowid_then)) {
+    std::sort(rows.begin(), rows.end(), by_rowid_then);
   }
 }
 
 void Capture::RollBackTo(uint64_t mark) {
-  const auto forget = [mark](auto& rows) {
-    for (auto& [id, row] : rows) {
-      if (row.inserted > mark) row.inserted = 0;
-    }
+  const auto forget = [mark](Touched& touched) {
+    if (touched.inserted > mark) touched.inserted = 0;
   };
   for (TouchedTable& table : touched_) {
-    forget(table.by_rowid);
-    forget(table.by_key);
+    for (TouchedRow& row : table.rows) forget(row.touched);
+    for (auto& [key, touched] : table.by_key) forget(touched);
   }
 }
 
@@ -112,10 +130,15 @@ void Capture::Hook(void* context, sqlite3* db, int op, const char* database, con
 }
 
 Touched& Capture::TouchRowid(TableIo& table, int64_t rowid, bool* is_new) {
-  auto [found, inserted] = touched_[table.number()].by_rowid.try_emplace(rowid);
+  TouchedTable& touched = touched_[table.number()];
+  const auto [found, inserted] =
+      touched.by_rowid.try_emplace(rowid, static_cast<uint32_t>(touched.rows.size()));
   *is_new = inserted;
-  if (inserted) NoteTouched(0);
-  return found->second;
+  if (inserted) {
+    touched.rows.push_back({rowid, {}});
+    NoteTouched(0);
+  }
+  return touched.rows[found->second].touched;
 }
 
 Touched& Capture::TouchKey(TableIo& table, const std::string& key, bool* is_new) {
@@ -125,14 +148,14 @@ Touched& Capture::TouchKey(TableIo& table, const std::string& key, bool* is_new)
   return found->second;
 }
 
-std::string Capture::HookKey(sqlite3* db, const TableIo& table, bool old_image) {
-  std::vector<ValueView> key(table.table().key.size());
+const std::string& Capture::HookKey(sqlite3* db, const TableIo& table, bool old_image) {
+  const size_t keys = table.table().key.size();
   const auto& order = table.table().order;
-  std::string packed;
-  ByteWriter out(&packed);
+  hook_key_.clear();
+  ByteWriter out(&hook_key_);
   // One value at a time: a hook's value is only good until the next is asked for.
-  out.Varint(key.size());
-  for (size_t k = 0; k < key.size(); ++k) {
+  out.Varint(keys);
+  for (size_t k = 0; k < keys; ++k) {
     for (size_t i = 0; i < order.size(); ++i) {
       if (order[i].in_key && order[i].index == k) {
         crdt::EncodeValue(
@@ -140,14 +163,15 @@ std::string Capture::HookKey(sqlite3* db, const TableIo& table, bool old_image) 
       }
     }
   }
-  return packed;
+  return hook_key_;
 }
 
 void Capture::ReadOld(sqlite3* db, const TableIo& table, Touched* touched) {
   touched->had_row = true;
   touched->old_key = HookKey(db, table, true);
   const Table& declared = table.table();
-  ByteWriter out(&touched->old_values);
+  hook_values_.clear();
+  ByteWriter out(&hook_values_);
   out.Varint(declared.columns.size());
   for (size_t i = 0; i < declared.order.size(); ++i) {
     if (declared.order[i].in_key) continue;
@@ -157,6 +181,7 @@ void Capture::ReadOld(sqlite3* db, const TableIo& table, Touched* touched) {
     if (value.IsNull() && column.not_null) value = column.default_value;
     crdt::EncodeValue(value, out);
   }
+  touched->old_values = hook_values_;
   memory_bytes_ += touched->old_key.capacity() + touched->old_values.capacity();
 }
 
@@ -171,9 +196,9 @@ void Capture::OnRow(sqlite3* db, int op, TableIo& table, int64_t old_rowid, int6
   if (op != SQLITE_UPDATE || new_rowid == old_rowid) return;
   Touched& moved = TouchRowid(table, new_rowid, &is_new);
   // Another key is another row, inserted; the same key at another rowid only moved.
-  if (moved.inserted == 0 && HookKey(db, table, true) != HookKey(db, table, false)) {
-    NoteInserted(&moved);
-  }
+  if (moved.inserted != 0) return;
+  const std::string old_key = HookKey(db, table, true);
+  if (old_key != HookKey(db, table, false)) NoteInserted(&moved);
 }
 
 void Capture::OnKeyedRow(sqlite3* db, int op, TableIo& table) {
@@ -190,39 +215,85 @@ void Capture::OnKeyedRow(sqlite3* db, int op, TableIo& table) {
   NoteInserted(&TouchKey(table, new_key, &is_new));
 }
 
-Status Capture::ImagesOf(TableIo& table, TouchedTable& touched,
-                         std::unordered_map<std::string, Image>* images) {
+Status Capture::ImagesOf(TableIo& table, TouchedTable& touched, std::vector<Image>* images) {
   std::string key, values;
-  images->reserve(touched.by_rowid.size() + touched.by_key.size());
-  for (auto& [rowid, row] : touched.by_rowid) {
+  images->reserve(touched.rows.size() + touched.by_key.size());
+  touched.Sort();
+  bool any_left = false;
+  for (auto& [rowid, row] : touched.rows) {
     ASSIGN_OR_RETURN(const bool exists, table.ReadRow(rowid, &key, &values));
+    const bool same = exists && row.had_row && row.old_key == key;
     if (exists) {
-      Image& image = (*images)[key];
+      Image& image = images->emplace_back();
+      image.key = key;
       image.has_row = true;
       image.new_rowid = rowid;
       image.new_values = values;
       // A row whose key changed is another row that was inserted.
-      image.inserted |= row.inserted != 0 || (row.had_row && row.old_key != key);
+      image.inserted = row.inserted != 0 || (row.had_row && !same);
     }
     if (row.had_row) {
-      Image& image = (*images)[row.old_key];
+      Image& image = same ? images->back() : images->emplace_back();
+      if (!same) image.key = std::move(row.old_key);
       image.had_row = true;
       image.old_rowid = rowid;
       image.old_values = std::move(row.old_values);
+      any_left |= !same;
     }
   }
   for (auto& [name, row] : touched.by_key) {
-    Image& image = (*images)[name];
+    Image& image = images->emplace_back();
+    image.key = name;
     ASSIGN_OR_RETURN(image.has_row, table.ReadRowByKey(name, &image.new_values));
     if (!image.has_row) image.new_values.clear();
     image.inserted = image.has_row && row.inserted != 0;
     image.had_row = row.had_row;
     image.old_values = std::move(row.old_values);
   }
+  SortByKey(images);
+  if (any_left) JoinHalves(images);
   return OkStatus();
 }
 
-Status Capture::FixDefaults(TableIo& table, const std::string& key, Image* image) {
+void Capture::SortByKey(std::vector<Image>* images) {
+  const auto by_key = [](const Image& a, const Image& b) { return a.key < b.key; };
+  if (std::is_sorted(images->begin(), images->end(), by_key)) return;
+  // Pointers are cheaper to move about.
+  std::vector<Image*> order;
+  order.reserve(images->size());
+  for (Image& image : *images) order.push_back(&image);
+  std::sort(order.begin(), order.end(),
+            [&](const Image* a, const Image* b) { return by_key(*a, *b); });
+  std::vector<Image> sorted;
+  sorted.reserve(images->size());
+  for (Image* image : order) sorted.push_back(std::move(*image));
+  *images = std::move(sorted);
+}
+
+/// A row that left its rowid and came back at another is in the list twice: as what was, and as
+/// what is.
+void Capture::JoinHalves(std::vector<Image>* images) {
+  size_t kept = 0;
+  for (size_t i = 0; i < images->size(); ++i) {
+    Image& image = (*images)[i];
+    Image* const last = kept == 0 ? nullptr : &(*images)[kept - 1];
+    if (last == nullptr || last->key != image.key) {
+      if (kept != i) (*images)[kept] = std::move(image);
+      ++kept;
+      continue;
+    }
+    Image& was = last->had_row ? *last : image;
+    Image& is = last->had_row ? image : *last;
+    CHECK(was.had_row && !was.has_row && is.has_row && !is.had_row);
+    is.had_row = true;
+    is.old_rowid = was.old_rowid;
+    is.old_values = std::move(was.old_values);
+    if (&is != last) *last = std::move(is);
+  }
+  images->resize(kept);
+}
+
+Status Capture::FixDefaults(TableIo& table, Image* image) {
   std::vector<ValueView> values;
   CHECK(crdt::UnpackValues(image->old_values, crdt::kMaxColumns, &values));
   bool doubtful = false;
@@ -235,7 +306,7 @@ Status Capture::FixDefaults(TableIo& table, const std::string& key, Image* image
   if (image->clock != nullptr) {
     clock = *image->clock;
   } else {
-    ASSIGN_OR_RETURN(clock, load_clock_(table, key, image->old_rowid));
+    ASSIGN_OR_RETURN(clock, load_clock_(table, image->key, image->old_rowid));
   }
   for (size_t i = 0; i < values.size(); ++i) {
     const auto column = static_cast<ColumnIndex>(i);
@@ -247,11 +318,10 @@ Status Capture::FixDefaults(TableIo& table, const std::string& key, Image* image
   return OkStatus();
 }
 
-Status Capture::AddNet(TableIo& table, const std::string& key, Image& image,
-                       std::vector<NetChange>* out) {
+Status Capture::AddNet(TableIo& table, Image& image, std::vector<NetChange>* out) {
   NetChange net;
   const Table& declared = table.table();
-  if (image.had_row && table.has_late_defaults()) RETURN_IF_ERROR(FixDefaults(table, key, &image));
+  if (image.had_row && table.has_late_defaults()) RETURN_IF_ERROR(FixDefaults(table, &image));
   if (image.had_row && image.has_row) {
     if (image.old_values != image.new_values) {
       ByteReader old_in(image.old_values), new_in(image.new_values);
@@ -276,8 +346,8 @@ Status Capture::AddNet(TableIo& table, const std::string& key, Image& image,
     for (size_t i = 0; i < net.columns.size(); ++i) net.columns[i] = static_cast<ColumnIndex>(i);
   }
   net.table = &table;
-  net.key = key;
-  net.key_hash = RowCache::KeyHash(key);
+  net.key_hash = RowCache::KeyHash(image.key);
+  net.key = std::move(image.key);
   net.had_row = image.had_row;
   net.has_row = image.has_row;
   net.old_rowid = image.old_rowid;
@@ -293,13 +363,11 @@ Result<std::vector<NetChange>> Capture::Finish() {
   std::vector<NetChange> net;
   for (TableIo* table : tables_) {
     TouchedTable& touched = touched_[table->number()];
-    if (touched.by_rowid.empty() && touched.by_key.empty()) continue;
-    std::unordered_map<std::string, Image> images;
+    if (touched.empty()) continue;
+    std::vector<Image> images;
     RETURN_IF_ERROR(ImagesOf(*table, touched, &images));
-    const size_t first = net.size();
-    for (auto& [key, image] : images) RETURN_IF_ERROR(AddNet(*table, key, image, &net));
-    std::sort(net.begin() + static_cast<std::ptrdiff_t>(first), net.end(),
-              [](const NetChange& a, const NetChange& b) { return a.key < b.key; });
+    net.reserve(net.size() + images.size());
+    for (Image& image : images) RETURN_IF_ERROR(AddNet(*table, image, &net));
   }
   Discard();
   return net;

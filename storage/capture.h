@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -86,11 +87,22 @@ class Capture {
   void SetClockLoader(LoadClock loader) { load_clock_ = std::move(loader); }
 
  private:
-  struct TouchedTable {
-    std::unordered_map<int64_t, Touched> by_rowid;
-    std::unordered_map<std::string, Touched> by_key;  // WITHOUT ROWID
+  struct TouchedRow {
+    int64_t rowid = 0;
+    Touched touched;
   };
+  struct TouchedTable {
+    std::vector<TouchedRow> rows;
+    boost::unordered_flat_map<int64_t, uint32_t> by_rowid;  // where in rows
+    std::unordered_map<std::string, Touched> by_key;        // WITHOUT ROWID
+    bool empty() const { return rows.empty() && by_key.empty(); }
+    void Clear();
+    /// Those of rows, by rowid: SQLite reads and writes neighbours faster. by_rowid is wrong then.
+    void Sort();
+  };
+  /// What a row was and is. key: of both.
   struct Image {
+    std::string key;
     bool had_row = false, has_row = false, inserted = false;
     int64_t old_rowid = 0, new_rowid = 0;
     std::string old_values, new_values;
@@ -101,6 +113,7 @@ class Capture {
                    sqlite3_int64 old_rowid, sqlite3_int64 new_rowid);
   void OnRow(sqlite3* db, int op, TableIo& table, int64_t old_rowid, int64_t new_rowid);
   void OnKeyedRow(sqlite3* db, int op, TableIo& table);
+  /// Good until the next call.
   Touched& TouchRowid(TableIo& table, int64_t rowid, bool* is_new);
   Touched& TouchKey(TableIo& table, const std::string& key, bool* is_new);
   void NoteTouched(size_t key_bytes) {
@@ -111,19 +124,22 @@ class Capture {
     if (touched->inserted == 0) touched->inserted = epoch_;
   }
   void ReadOld(sqlite3* db, const TableIo& table, Touched* touched);
-  std::string HookKey(sqlite3* db, const TableIo& table, bool old_image);
+  /// Good until the next call.
+  const std::string& HookKey(sqlite3* db, const TableIo& table, bool old_image);
   crdt::ValueView HookValue(sqlite3* db, int position, bool old_image);
-  Status ImagesOf(TableIo& table, TouchedTable& touched,
-                  std::unordered_map<std::string, Image>* images);
-  Status AddNet(TableIo& table, const std::string& key, Image& image, std::vector<NetChange>* out);
-  Status FixDefaults(TableIo& table, const std::string& key, Image* image);
-  Status HandOver(TableIo& table, const std::string& key, Image& image, LargeSink& sink);
+  /// Of all touched rows, by key.
+  Status ImagesOf(TableIo& table, TouchedTable& touched, std::vector<Image>* images);
+  static void SortByKey(std::vector<Image>* images);
+  static void JoinHalves(std::vector<Image>* images);
+  Status AddNet(TableIo& table, Image& image, std::vector<NetChange>* out);
+  Status FixDefaults(TableIo& table, Image* image);
+  Status HandOver(TableIo& table, Image& image, LargeSink& sink);
   Status SpillAll();
   Status FindLeft(TableIo& table, LargeSink& sink);
   Status HandOverRows(TableIo& table, crdt::ActorIndex actor_limit, LargeSink& sink);
   Status HandOverKeyed(TableIo& table, LargeSink& sink);
 
-  static constexpr size_t kTouchedBytes = sizeof(Touched) + 48;  // with its place in the map
+  static constexpr size_t kTouchedBytes = sizeof(TouchedRow) + 24;  // with its place in the map
 
   Db* db_;
   std::vector<TableIo*> tables_;
@@ -136,6 +152,7 @@ class Capture {
   size_t memory_bytes_ = 0, memory_bytes_max_ = 0;  // of touched_; counted for the spill only
   Status spill_status_ = OkStatus();
   std::vector<NetChange> handed_over_;  // reused: one at a time
+  std::string hook_key_, hook_values_;  // reused
   bool active_ = false, too_many_ = false;
   int read_error_ = 0;
   LoadClock load_clock_;

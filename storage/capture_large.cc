@@ -13,13 +13,9 @@ using crdt::ValueView;
 Status Capture::SpillAll() {
   for (TableIo* table : tables_) {
     TouchedTable& touched = touched_[table->number()];
-    // Sorted: the spill is written in its own order.
-    std::vector<std::pair<int64_t, Touched*>> rows;
-    rows.reserve(touched.by_rowid.size());
-    for (auto& [rowid, row] : touched.by_rowid) rows.emplace_back(rowid, &row);
-    std::sort(rows.begin(), rows.end());
-    for (const auto& [rowid, row] : rows) {
-      RETURN_IF_ERROR(spill_->Add(table->number(), ValueView::Integer(rowid), *row));
+    touched.Sort();  // the spill is written in its own order
+    for (const auto& [rowid, row] : touched.rows) {
+      RETURN_IF_ERROR(spill_->Add(table->number(), ValueView::Integer(rowid), row));
     }
     std::vector<std::pair<std::string_view, Touched*>> keyed;
     keyed.reserve(touched.by_key.size());
@@ -28,18 +24,17 @@ Status Capture::SpillAll() {
     for (const auto& [key, row] : keyed) {
       RETURN_IF_ERROR(spill_->Add(table->number(), ValueView::Blob(key), *row));
     }
-    std::unordered_map<int64_t, Touched>().swap(touched.by_rowid);
-    std::unordered_map<std::string, Touched>().swap(touched.by_key);
+    touched = TouchedTable();
   }
   memory_bytes_ = 0;
   touched_count_ = spill_->rows();
   return OkStatus();
 }
 
-Status Capture::HandOver(TableIo& table, const std::string& key, Image& image, LargeSink& sink) {
+Status Capture::HandOver(TableIo& table, Image& image, LargeSink& sink) {
   handed_over_.clear();
   const crdt::RowClock* const clock = image.clock;
-  RETURN_IF_ERROR(AddNet(table, key, image, &handed_over_));
+  RETURN_IF_ERROR(AddNet(table, image, &handed_over_));
   return handed_over_.empty() ? OkStatus() : sink.OnNet(handed_over_[0], clock);
 }
 
@@ -93,29 +88,31 @@ Status Capture::HandOverRows(TableIo& table, crdt::ActorIndex actor_limit, Large
       RETURN_IF_ERROR(DecodeLeft(table, left.clock, actor_limit, &clock));
       image.clock = &clock;
     }
-    return HandOver(table, key, image, sink);
+    image.key = key;
+    return HandOver(table, image, sink);
   };
   RETURN_IF_ERROR(spill_->ForEach(table.number(), hand_over));
   return spill_->TakeAllLeft([&](const std::string& gone, Spill::Left left) -> Status {
     Image image;
+    image.key = gone;
     image.had_row = true;
     image.old_rowid = left.rowid;
     image.old_values = std::move(left.values);
     RETURN_IF_ERROR(DecodeLeft(table, left.clock, actor_limit, &clock));
     image.clock = &clock;
-    return HandOver(table, gone, image, sink);
+    return HandOver(table, image, sink);
   });
 }
 
 Status Capture::HandOverKeyed(TableIo& table, LargeSink& sink) {
   return spill_->ForEach(table.number(), [&](const ValueView& id, Touched touched) -> Status {
-    const std::string key(id.bytes());
     Image image;
-    ASSIGN_OR_RETURN(image.has_row, table.ReadRowByKey(key, &image.new_values));
+    image.key = id.bytes();
+    ASSIGN_OR_RETURN(image.has_row, table.ReadRowByKey(image.key, &image.new_values));
     image.inserted = image.has_row && touched.inserted != 0;
     image.had_row = touched.had_row;
     image.old_values = std::move(touched.old_values);
-    return HandOver(table, key, image, sink);
+    return HandOver(table, image, sink);
   });
 }
 
