@@ -39,6 +39,15 @@ class Door {
   asio::io_context* io_;  // guarded
 };
 
+/// A transfer that could not be staged or merged: a snapshot does instead, or it has failed.
+void OnTransferError(NetCore* core, uint64_t transfer, const Error& error) {
+  if (error.code == storage::kNeedsSnapshot) {
+    core->Node().OnTransferNeedsSnapshot(transfer, core->now(), core->out());
+  } else {
+    core->Node().OnTransferFailed(transfer, error.ToString(), core->now(), core->out());
+  }
+}
+
 }  // namespace
 
 class Net::Impl {
@@ -239,36 +248,22 @@ void Net::OnTooOld(std::vector<ChangeId> ids) {
 
 void Net::OnStaged(uint64_t transfer, uint64_t number, Status status) {
   impl_->Post([core = &impl_->core(), transfer, number, status = std::move(status)] {
-    if (status.ok()) {
-      core->Node().OnTransferStaged(transfer, number, core->now(), core->out());
-    } else {
-      core->Node().OnTransferFailed(transfer, status.error().ToString(), core->now(), core->out());
-    }
+    if (!status.ok()) return OnTransferError(core, transfer, status.error());
+    core->Node().OnTransferStaged(transfer, number, core->now(), core->out());
   });
 }
 
 void Net::OnLargeStaged(uint64_t transfer, Result<uint64_t> next) {
   impl_->Post([core = &impl_->core(), transfer, next = std::move(next)] {
-    if (next.ok()) {
-      core->Node().OnLargeStaged(transfer, *next, core->now(), core->out());
-    } else if (next.error().code == storage::kNeedsSnapshot) {
-      core->Node().OnTransferNeedsSnapshot(transfer, core->now(), core->out());
-    } else {
-      core->Node().OnTransferFailed(transfer, next.error().ToString(), core->now(), core->out());
-    }
+    if (!next.ok()) return OnTransferError(core, transfer, next.error());
+    core->Node().OnLargeStaged(transfer, *next, core->now(), core->out());
   });
 }
 
 void Net::OnTransferMerged(uint64_t transfer, Result<crdt::VersionSet> received) {
   impl_->Post([core = &impl_->core(), transfer, received = std::move(received)] {
-    if (received.ok()) {
-      core->Node().OnTransferMerged(transfer, *received, core->now(), core->out());
-    } else if (received.error().code == storage::kNeedsSnapshot) {
-      core->Node().OnTransferNeedsSnapshot(transfer, core->now(), core->out());
-    } else {
-      core->Node().OnTransferFailed(transfer, received.error().ToString(), core->now(),
-                                    core->out());
-    }
+    if (!received.ok()) return OnTransferError(core, transfer, received.error());
+    core->Node().OnTransferMerged(transfer, *received, core->now(), core->out());
   });
 }
 

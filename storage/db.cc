@@ -148,6 +148,11 @@ void Stmt::BindText(int index, std::string_view text) {
                     SQLITE_STATIC);
 }
 
+void Stmt::BindChange(const ChangeId& id) {
+  BindBlob(1, id.actor.AsBytes());
+  BindInt(2, static_cast<int64_t>(id.version));
+}
+
 Result<bool> Stmt::Step() {
   const int code = StepRaw();
   if (code == SQLITE_ROW) return true;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ids.h"
 #include "base/status.h"
 #include "crdt/value.h"
 
@@ -32,6 +33,8 @@ class Stmt {
   void BindInt(int index, int64_t value) { sqlite3_bind_int64(get(), index, value); }
   void BindBlob(int index, std::string_view bytes);
   void BindText(int index, std::string_view text);
+  /// As parameters 1 and 2: the actor's bytes and the version.
+  void BindChange(const ChangeId& id);
 
   /// SQLITE_ROW, SQLITE_DONE or an error code.
   int StepRaw() { return sqlite3_step(get()); }

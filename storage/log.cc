@@ -2,6 +2,18 @@
 
 namespace patina::storage {
 
+Result<std::optional<std::string>> ReadChunk(Db& db, const ChangeId& id, uint64_t number) {
+  ASSIGN_OR_RETURN(
+      Stmt read,
+      db.Prepare("SELECT bytes FROM __patina_chunk WHERE actor = ? AND version = ? AND number = ?",
+                 false));
+  read.BindChange(id);
+  read.BindInt(3, static_cast<int64_t>(number));
+  ASSIGN_OR_RETURN(const bool found, read.Step());
+  if (!found) return std::optional<std::string>();
+  return std::optional<std::string>(read.ColumnBytes(0));
+}
+
 void EffectWriter::Add(bool took_effect) {
   if (count_ % 8 == 0) bits_.push_back(0);
   if (took_effect) {

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "crdt/row_clock.h"
+#include "storage/db.h"
 
 // The log's notes on which words of a changeset took effect on this node.
 //
@@ -24,6 +26,9 @@ enum class LogKind : int { kChangeset = 0, kTransfer = 1, kLarge = 2 };
 inline constexpr const char* kChunkIsLogged =
     "EXISTS (SELECT 1 FROM __patina_log_index i JOIN __patina_actor a ON a.id = i.actor WHERE "
     "a.actor = c.actor AND i.version = c.version)";
+
+/// One chunk of a large transaction; nothing if the file does not hold it.
+Result<std::optional<std::string>> ReadChunk(Db& db, const ChangeId& id, uint64_t number);
 
 class EffectWriter {
  public:

@@ -68,8 +68,7 @@ void Store::Impl::AdoptLarge(const crdt::Manifest& manifest, CommitEffects* effe
 }
 
 Status Store::Impl::AddChunk(const ChangeId& id, uint64_t number, std::string_view bytes) {
-  insert_chunk.BindBlob(1, id.actor.AsBytes());
-  insert_chunk.BindInt(2, static_cast<int64_t>(id.version));
+  insert_chunk.BindChange(id);
   insert_chunk.BindInt(3, static_cast<int64_t>(number));
   insert_chunk.BindBlob(4, bytes);
   return insert_chunk.Run();
@@ -80,8 +79,7 @@ Status Store::Impl::AddChunk(const ChangeId& id, uint64_t number, std::string_vi
 Status Store::Impl::NoteStaged(const ChangeId& id, std::string_view manifest) {
   ASSIGN_OR_RETURN(Stmt insert,
                    db->Prepare("INSERT OR REPLACE INTO __patina_large VALUES (?, ?, ?)", false));
-  insert.BindBlob(1, id.actor.AsBytes());
-  insert.BindInt(2, static_cast<int64_t>(id.version));
+  insert.BindChange(id);
   insert.BindBlob(3, manifest);
   return insert.Run();
 }
@@ -90,8 +88,7 @@ Status Store::Impl::ForgetStaged(const ChangeId& id) {
   ASSIGN_OR_RETURN(
       Stmt forget,
       db->Prepare("DELETE FROM __patina_large WHERE actor = ? AND version = ?", false));
-  forget.BindBlob(1, id.actor.AsBytes());
-  forget.BindInt(2, static_cast<int64_t>(id.version));
+  forget.BindChange(id);
   return forget.Run();
 }
 
@@ -201,8 +198,7 @@ Result<uint64_t> Store::Impl::FirstMissingChunk(const ChangeId& id) {
                    db->Prepare("SELECT number FROM __patina_chunk WHERE actor = ? AND "
                                "version = ? ORDER BY number",
                                false));
-  numbers.BindBlob(1, id.actor.AsBytes());
-  numbers.BindInt(2, static_cast<int64_t>(id.version));
+  numbers.BindChange(id);
   for (uint64_t next = 0;; ++next) {
     ASSIGN_OR_RETURN(const bool row, numbers.Step());
     if (!row || static_cast<uint64_t>(numbers.ColumnInt(0)) != next) return next;
@@ -261,22 +257,10 @@ Status Store::Impl::StageLargeChunk(const ChangeId& id, uint64_t number, std::st
 /// whoever needs all counts them.
 Status Store::Impl::ForEachChunk(const ChangeId& id,
                                  const std::function<Status(const std::string&)>& visit) {
-  ASSIGN_OR_RETURN(
-      Stmt read,
-      db->Prepare("SELECT bytes FROM __patina_chunk WHERE actor = ? AND version = ? AND number = ?",
-                  false));
-  read.BindBlob(1, id.actor.AsBytes());
-  read.BindInt(2, static_cast<int64_t>(id.version));
-  for (int64_t number = 0;; ++number) {
-    std::string bytes;
-    {
-      StmtScope scope(read);
-      read.BindInt(3, number);
-      ASSIGN_OR_RETURN(const bool row, read.Step());
-      if (!row) return OkStatus();
-      bytes = read.ColumnBytes(0);
-    }
-    RETURN_IF_ERROR(visit(bytes));
+  for (uint64_t number = 0;; ++number) {
+    ASSIGN_OR_RETURN(const std::optional<std::string> bytes, ReadChunk(*db, id, number));
+    if (!bytes) return OkStatus();
+    RETURN_IF_ERROR(visit(*bytes));
     NoteProgress();
   }
 }

@@ -291,8 +291,7 @@ Result<Reader::TransferChunk> Reader::ReadLargeChunk(const ChangeId& id, uint64_
                         "c.actor AND n.version = c.version AND n.number = c.number + 1) FROM "
                         "__patina_chunk c WHERE actor = ? AND version = ? AND number = ?",
                         false));
-  read.BindBlob(1, id.actor.AsBytes());
-  read.BindInt(2, static_cast<int64_t>(id.version));
+  read.BindChange(id);
   read.BindInt(3, static_cast<int64_t>(number));
   ASSIGN_OR_RETURN(const bool row, read.Step());
   if (!row) return NotFound(StrCat("the log does not hold chunk ", number, " of this transaction"));

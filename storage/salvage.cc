@@ -75,21 +75,12 @@ class Salvage {
 
   Result<std::string> ReadChunk(const crdt::Manifest& manifest, uint64_t number) {
     const ChangeId& id = manifest.header.id;
-    auto read = [&]() -> Result<std::string> {
-      ASSIGN_OR_RETURN(Stmt chunk, db_.Prepare("SELECT bytes FROM __patina_chunk WHERE actor = ? "
-                                               "AND version = ? AND number = ?",
-                                               false));
-      chunk.BindBlob(1, id.actor.AsBytes());
-      chunk.BindInt(2, static_cast<int64_t>(id.version));
-      chunk.BindInt(3, static_cast<int64_t>(number));
-      if (chunk.StepRaw() != SQLITE_ROW) return db_.LastError();
-      return std::string(chunk.ColumnBytes(0));
-    };
-    Result<std::string> bytes = read();
-    if (bytes.ok()) return bytes;
+    Result<std::optional<std::string>> bytes = storage::ReadChunk(db_, id, number);
+    if (bytes.ok() && *bytes) return std::move(**bytes);
     ++report_.unreadable;
     Problem(StrCat("chunk ", number, " of ", manifest.chunks, " of a large transaction (version ",
-                   id.version, ", ", manifest.rows, " rows): ", bytes.error().message));
+                   id.version, ", ", manifest.rows,
+                   " rows): ", bytes.ok() ? "it is not there" : bytes.error().message));
     return NotFound("that chunk cannot be read");
   }
 

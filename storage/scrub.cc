@@ -154,15 +154,8 @@ Result<std::string> Store::Impl::LoggedChunk(const ChangeId& id, uint32_t short_
   const auto key =
       std::lower_bound(known->second.begin(), known->second.end(), std::pair(short_hash, 0u));
   if (key == known->second.end() || key->first != short_hash) return std::string();
-  ASSIGN_OR_RETURN(
-      Stmt read,
-      db->Prepare("SELECT bytes FROM __patina_chunk WHERE actor = ? AND version = ? AND number = ?",
-                  false));
-  read.BindBlob(1, id.actor.AsBytes());
-  read.BindInt(2, static_cast<int64_t>(id.version));
-  read.BindInt(3, key->second);
-  ASSIGN_OR_RETURN(const bool found, read.Step());
-  return found ? std::string(read.ColumnBytes(0)) : std::string();
+  ASSIGN_OR_RETURN(std::optional<std::string> bytes, ReadChunk(*db, id, key->second));
+  return std::move(bytes).value_or(std::string());
 }
 
 Result<std::string> Store::Impl::KeyInLog(const TableIo& table, const crdt::Stamp& stamp,

@@ -95,8 +95,7 @@ Result<std::string> Store::Impl::SetAsideBytes(const ChangeId& id) {
   ASSIGN_OR_RETURN(
       Stmt select,
       db->Prepare("SELECT bytes FROM __patina_set_aside WHERE actor = ? AND version = ?", false));
-  select.BindBlob(1, id.actor.AsBytes());
-  select.BindInt(2, static_cast<int64_t>(id.version));
+  select.BindChange(id);
   ASSIGN_OR_RETURN(const bool found, select.Step());
   if (!found) return NoSuchSetAside(id);
   return std::string(select.ColumnBytes(0));
@@ -114,8 +113,7 @@ Status Store::Impl::DeleteSetAside(const ChangeId& id) {
   ASSIGN_OR_RETURN(
       Stmt drop,
       db->Prepare("DELETE FROM __patina_set_aside WHERE actor = ? AND version = ?", false));
-  drop.BindBlob(1, id.actor.AsBytes());
-  drop.BindInt(2, static_cast<int64_t>(id.version));
+  drop.BindChange(id);
   RETURN_IF_ERROR(drop.Run());
   return sqlite3_changes(db->get()) == 0 ? Status(NoSuchSetAside(id)) : OkStatus();
 }
@@ -238,8 +236,7 @@ Status Store::Impl::AddSetAside(const ChangeId& id, crdt::HlcTime time, std::str
                    db->Prepare("INSERT OR IGNORE INTO __patina_set_aside (actor, version, time, "
                                "reason, bytes) VALUES (?, ?, ?, ?, ?)",
                                false));
-  insert.BindBlob(1, id.actor.AsBytes());
-  insert.BindInt(2, static_cast<int64_t>(id.version));
+  insert.BindChange(id);
   insert.BindInt(3, static_cast<int64_t>(time.bits));
   insert.BindText(4, reason);
   insert.BindBlob(5, bytes);

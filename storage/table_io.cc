@@ -290,17 +290,21 @@ Result<bool> TableIo::ReadRow(int64_t rowid, std::string* key, std::string* valu
   read_row_.BindInt(1, rowid);
   ASSIGN_OR_RETURN(const bool found, read_row_.Step());
   if (!found) return false;
+  PackScanned(read_row_, key, values);
+  return true;
+}
+
+void TableIo::PackScanned(const Stmt& statement, std::string* key, std::string* values) const {
   key->clear();
   values->clear();
   ByteWriter key_out(key), values_out(values);
   int position = 0;
   key_out.Varint(table_->key.size());
   for (size_t i = 0; i < table_->key.size(); ++i)
-    crdt::EncodeValue(read_row_.Column(position++), key_out);
+    crdt::EncodeValue(statement.Column(position++), key_out);
   values_out.Varint(table_->columns.size());
   for (size_t i = 0; i < table_->columns.size(); ++i)
-    crdt::EncodeValue(read_row_.Column(position++), values_out);
-  return true;
+    crdt::EncodeValue(statement.Column(position++), values_out);
 }
 
 Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {

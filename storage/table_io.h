@@ -38,6 +38,8 @@ class TableIo {
   Status LoadClock(CachedRow* row, bool had_row, int64_t old_rowid, const crdt::ActorTable& actors,
                    bool join_dead = false);
 
+  /// Packs what a statement's first columns say: KeyList() ColumnList().
+  void PackScanned(const Stmt& statement, std::string* key, std::string* values) const;
   /// The row now at a rowid (or key): packed key and packed values; false if there is none.
   Result<bool> ReadRow(int64_t rowid, std::string* key, std::string* values);
   Result<bool> ReadRowByKey(std::string_view key, std::string* values);

@@ -42,15 +42,8 @@ CachedRow TableIo::ScannedRow(const Stmt& scan) const {
   CachedRow row;
   row.table = number_;
   row.present = true;
-  ByteWriter key_out(&row.key), values_out(&row.values);
-  int position = 0;
-  key_out.Varint(table_->key.size());
-  for (size_t i = 0; i < table_->key.size(); ++i)
-    crdt::EncodeValue(scan.Column(position++), key_out);
-  values_out.Varint(table_->columns.size());
-  for (size_t i = 0; i < table_->columns.size(); ++i)
-    crdt::EncodeValue(scan.Column(position++), values_out);
-  row.rowid = scan.ColumnInt(position);
+  PackScanned(scan, &row.key, &row.values);
+  row.rowid = scan.ColumnInt(static_cast<int>(table_->key.size() + table_->columns.size()));
   row.key_hash = RowCache::KeyHash(row.key);
   return row;
 }
