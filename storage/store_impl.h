@@ -155,10 +155,11 @@ class Store::Impl {
   /// For people; empty when there are none.
   std::string DescribeLostCommits() const;
 
-  // execute.cc
+  // execute_group.cc
   Status RunGroup(std::span<const Transaction> transactions,
                   std::vector<Result<Committed>>* results, std::vector<bool>* failed,
                   std::vector<Pending>* pending, bool* restart);
+  // execute.cc
   Result<Pending> RunOne(const Transaction& transaction);
   Result<std::vector<int64_t>> RunStatements(const Transaction& transaction);
   Status CheckStatements(const Transaction& transaction) const;
@@ -451,6 +452,7 @@ class Store::Impl {
   crdt::ActorIndex actor_index = 0;
   uint64_t version = 0;       // committed
   size_t group_size = 0;      // transactions of the group that were run
+  size_t careful_groups = 0;  // so many will use savepoints
   uint64_t next_version = 0;  // within the transaction that runs
   uint64_t next_seq = 0;
   crdt::ActorIndex actors_saved = 1;

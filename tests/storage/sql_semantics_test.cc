@@ -293,6 +293,29 @@ TEST_F(SqlTest, OrRollbackEndsItsGroupAndTheOthersCommitAllTheSame) {
             (std::vector<std::string>{"'k'|2", "'l'|NULL"}));
 }
 
+TEST_F(SqlTest, AGroupRunsAgainWithoutWhatFailedAndTheNextOnesHaveSavepoints) {
+  const auto group = [&] {
+    return node_.Run({Tx({"INSERT INTO t VALUES ('a', 1, 'x')"}),
+                      Tx({"UPDATE t SET a = a + 1 WHERE id = 'a'", "INSERT INTO t (id) VALUES ('a')"}),
+                      Tx({"UPDATE t SET a = a + 10 WHERE id = 'a'"}), Tx({"INSERT INTO nowhere"}),
+                      Tx({"DELETE FROM t WHERE a <> 11"})});
+  };
+  const auto check = [&](const std::vector<Result<Committed>>& results, uint64_t first_version) {
+    EXPECT_TRUE(results[0].ok() && results[2].ok() && results[4].ok());
+    EXPECT_FALSE(results[1].ok() || results[3].ok());
+    EXPECT_EQ(results[0]->version, first_version);
+    EXPECT_EQ(results[2]->version, first_version + 1);
+    EXPECT_EQ(results[4]->version, 0u);  // nothing had another value
+    EXPECT_EQ(node_.Rows("SELECT * FROM t"), std::vector<std::string>{"'a'|11|'x'"});
+  };
+  const uint64_t again = node_.store->Stats().groups_run_again;
+  check(group(), 1);
+  EXPECT_EQ(node_.store->Stats().groups_run_again, again + 1) << "the second error is of the rerun";
+  node_.Do("DELETE FROM t");
+  check(group(), 4);
+  EXPECT_EQ(node_.store->Stats().groups_run_again, again + 1) << "savepoints for a while";
+}
+
 TEST_F(SqlTest, ATransactionPastItsDeadlineFailsAlone) {
   node_.clock.step = std::chrono::milliseconds(50);
   node_.options.limits.transaction_deadline = std::chrono::milliseconds(500);
