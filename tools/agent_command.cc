@@ -3,7 +3,6 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <linux/close_range.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <CLI/App.hpp>
@@ -131,14 +130,6 @@ void Announce(const agent::Config& config, const agent::Agent& agent, bool sampl
   LogInfo("agent", line);
 }
 
-/// An arena per thread, as malloc likes to have, keeps tens of MiB that were used once; this daemon
-/// lives beside customers' work.
-void KeepMemorySmall() {
-  mallopt(M_ARENA_MAX, 4);
-  mallopt(M_TRIM_THRESHOLD, 1 << 20);
-  mallopt(M_MMAP_THRESHOLD, 512 << 10);
-}
-
 /// The same process id with the same arguments, as if it had just been started: with a peer's file,
 /// and so with a new actor.
 void BeginAnew(CommandContext& context) {
@@ -159,7 +150,6 @@ void BeginAnew(CommandContext& context) {
 }
 
 void RunAgent(const Options& options, CommandContext& context) {
-  KeepMemorySmall();
   Result<agent::Config> config = agent::LoadConfig(options.config);
   if (!config.ok()) return Fail(context, config.error().message, kExitUsage);
   config->fault_injection = options.fault_injection;
