@@ -3,8 +3,8 @@
 
 // The name is jemalloc's, and C's.
 extern "C" {
-// This daemon lives beside customers' work: few arenas (the default is four per core), and pages that
-// were freed go back to the system after 5 s.
+// This daemon lives beside customers' work: few arenas (the default is four per core), and pages
+// that were freed go back to the system after 5 s.
 extern const char* malloc_conf;
 const char* malloc_conf = "narenas:4,dirty_decay_ms:5000,muzzy_decay_ms:0";
 }

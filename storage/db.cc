@@ -173,20 +173,9 @@ Status Stmt::Run() {
 }
 
 ValueView Stmt::Column(int index) const {
-  switch (sqlite3_column_type(get(), index)) {
-    case SQLITE_INTEGER:
-      return ValueView::Integer(sqlite3_column_int64(get(), index));
-    case SQLITE_FLOAT:
-      return ValueView::Real(sqlite3_column_double(get(), index));
-    case SQLITE_TEXT: {
-      const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(get(), index));
-      return ValueView::Text({text, static_cast<size_t>(sqlite3_column_bytes(get(), index))});
-    }
-    case SQLITE_BLOB:
-      return ValueView::Blob(ColumnBytes(index));
-    default:
-      return ValueView::Null();
-  }
+  // One call into SQLite per value less than by sqlite3_column_*, which look the column up each
+  // time. Such a value may be looked at because no other thread uses the connection.
+  return ViewOfSqliteValue(sqlite3_column_value(get(), index));
 }
 
 std::string_view Stmt::ColumnBytes(int index) const {

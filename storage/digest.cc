@@ -62,6 +62,11 @@ void TableDigestState::Reset() {
   rows = 0;
 }
 
+void TableDigestState::Add(const TableDigestState& other) {
+  for (size_t i = 0; i < buckets.size(); ++i) buckets[i] += other.buckets[i];
+  rows += other.rows;
+}
+
 uint32_t TableDigestState::Bucket(uint64_t key_hash) {
   return static_cast<uint32_t>(key_hash >> 32) % static_cast<uint32_t>(kDigestBuckets);
 }

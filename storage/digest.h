@@ -58,6 +58,7 @@ struct TableDigestState {
 
   void Reset();
   void Add(uint64_t key_hash, uint64_t row_hash) { buckets[Bucket(key_hash)] += row_hash; }
+  void Add(const TableDigestState& other);  // of other rows
   static uint32_t Bucket(uint64_t key_hash);
   Digest128 Fold() const;
 };

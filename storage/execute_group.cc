@@ -10,8 +10,8 @@ namespace patina::storage {
 namespace {
 
 /// A savepoint for each transaction of a group costs a copy of every page that it writes, and all
-/// but few transactions succeed. So a group runs without; when one fails, all is rolled back and the
-/// others run again, and so many groups from then on have savepoints.
+/// but few transactions succeed. So a group runs without; when one fails, all is rolled back and
+/// the others run again, and so many groups from then on have savepoints.
 constexpr size_t kCarefulGroups = 64;
 
 }  // namespace

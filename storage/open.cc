@@ -319,15 +319,4 @@ Status Store::Impl::ReplayLog() {
   return OkStatus();
 }
 
-Status Store::Impl::RecomputeDigests() {
-  for (const auto& table : tables) {
-    if (!table->digest_dirty) continue;
-    RETURN_IF_ERROR(table->RecomputeDigest(&hashers[table->number()], actors, {}));
-  }
-  RETURN_IF_ERROR(db->Exec("BEGIN IMMEDIATE"));
-  RETURN_IF_ERROR(SaveDigests());
-  RETURN_IF_ERROR(SaveState("digests_valid", crdt::ValueView::Integer(1)));
-  return Commit("saving digests");
-}
-
 }  // namespace patina::storage

@@ -111,7 +111,7 @@ class Store::Impl {
   Status LoadParked();
   Status ReplayLog();
   Status ReplayChangeset(std::string_view bytes);
-  Status RecomputeDigests();
+  Status RecomputeDigests();  // recompute.cc
   void ReuseActor();
   void StartCapture();
   void Broken(const Error& error);

@@ -70,6 +70,9 @@ class TableIo {
   /// Makes `digest` anew from the rows and clocks in the file. on_row after each row; may be empty.
   Status RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actors,
                          const std::function<void()>& on_row);
+  /// The same of the rows between two rowids, both included.
+  Status DigestOfRange(int64_t first, int64_t last, RowHasher* hasher,
+                       const crdt::ActorTable& actors);
 
   // Tombstones with a stamp from before a line, the oldest first.
   Result<std::vector<CachedRow>> OlderDead(crdt::HlcTime line, size_t rows_max,
@@ -103,6 +106,8 @@ class TableIo {
   std::string ColumnList() const;
 
  private:
+  Status DigestOfScan(Stmt& scan, RowHasher* hasher, const crdt::ActorTable& actors,
+                      const std::function<void()>& on_row);
   /// make_sql is called once: making the text costs more than running the statement.
   template <class MakeSql>
   Status Prepare(Stmt* statement, MakeSql make_sql);

@@ -7,8 +7,22 @@ namespace patina::storage {
 
 Status TableIo::RecomputeDigest(RowHasher* hasher, const crdt::ActorTable& actors,
                                 const std::function<void()>& on_row) {
-  digest.Reset();
   ASSIGN_OR_RETURN(Stmt scan, db_->Prepare(ScanSql(), false));
+  return DigestOfScan(scan, hasher, actors, on_row);
+}
+
+Status TableIo::DigestOfRange(int64_t first, int64_t last, RowHasher* hasher,
+                              const crdt::ActorTable& actors) {
+  ASSIGN_OR_RETURN(Stmt scan,
+                   db_->Prepare(ScanSql() + " WHERE " + rowid_name_ + " BETWEEN ? AND ?", false));
+  scan.BindInt(1, first);
+  scan.BindInt(2, last);
+  return DigestOfScan(scan, hasher, actors, {});
+}
+
+Status TableIo::DigestOfScan(Stmt& scan, RowHasher* hasher, const crdt::ActorTable& actors,
+                             const std::function<void()>& on_row) {
+  digest.Reset();
   while (true) {
     ASSIGN_OR_RETURN(const bool found, scan.Step());
     if (!found) return OkStatus();

@@ -295,10 +295,11 @@ TEST_F(SqlTest, OrRollbackEndsItsGroupAndTheOthersCommitAllTheSame) {
 
 TEST_F(SqlTest, AGroupRunsAgainWithoutWhatFailedAndTheNextOnesHaveSavepoints) {
   const auto group = [&] {
-    return node_.Run({Tx({"INSERT INTO t VALUES ('a', 1, 'x')"}),
-                      Tx({"UPDATE t SET a = a + 1 WHERE id = 'a'", "INSERT INTO t (id) VALUES ('a')"}),
-                      Tx({"UPDATE t SET a = a + 10 WHERE id = 'a'"}), Tx({"INSERT INTO nowhere"}),
-                      Tx({"DELETE FROM t WHERE a <> 11"})});
+    return node_.Run(
+        {Tx({"INSERT INTO t VALUES ('a', 1, 'x')"}),
+         Tx({"UPDATE t SET a = a + 1 WHERE id = 'a'", "INSERT INTO t (id) VALUES ('a')"}),
+         Tx({"UPDATE t SET a = a + 10 WHERE id = 'a'"}), Tx({"INSERT INTO nowhere"}),
+         Tx({"DELETE FROM t WHERE a <> 11"})});
   };
   const auto check = [&](const std::vector<Result<Committed>>& results, uint64_t first_version) {
     EXPECT_TRUE(results[0].ok() && results[2].ok() && results[4].ok());
