@@ -36,13 +36,21 @@ class Agent:
         self.api = f"unix:{folder}/{name}.sock"
         self.config = folder / f"{name}.toml"
         self.log = folder / f"{name}.log"
+        self.schemas = folder / f"{name}-schemas"  # of its own, so that it can change
+        self.schemas.mkdir()
+        shutil.copy(schema, self.schemas)
         self.process = None
         seeds = json.dumps([seed] if seed else [])
         self.config.write_text(
             f'[node]\nname = "{name}"\nregion = "{region}"\ndata_dir = "{self.data}"\n'
-            f'[schema]\npaths = ["{schema}"]\n'
+            f'[schema]\npaths = ["{self.schemas}"]\n'
             f'[gossip]\nlisten = "{self.gossip}"\nseeds = {seeds}\ncluster = "bench"\n'
             f'[api]\nlisten = ["{self.api}"]\n')
+
+    def declare(self, after, more):
+        """More of its schema, behind a line that is there; `patina schema apply` makes it so."""
+        file = self.schemas / "schema.sql"
+        file.write_text(file.read_text().replace(after, after + more, 1))
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -155,6 +163,11 @@ class Fleet:
     @property
     def apis(self):
         return ",".join(agent.api for agent in self.agents)
+
+    def command(self, agent, *arguments):
+        """Runs `patina`; returns what it printed."""
+        return subprocess.run([self.binary, *arguments, "--api", agent.api], capture_output=True,
+                              text=True, check=True).stdout
 
     def bench(self, *arguments, expect_success=True):
         """Runs `patina bench`; returns its objects."""

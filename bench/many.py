@@ -3,6 +3,8 @@
 Baselines are those of today's system in the same shapes (docs/decisions/0002-how-we-measure.md).
 """
 
+import json
+import subprocess
 import time
 
 import cluster
@@ -17,7 +19,7 @@ def run(root, out, quick):
     rows = 100_000 if quick else 1_000_000
     folder = out / "many-data"
     figures = []
-    for measure in (_alone, _machines, _heartbeats):
+    for measure in (_alone, _machines, _schema_changes, _heartbeats):
         print(f"  {measure.__name__.strip('_')} …", flush=True)
         figures += measure(root, folder, runs, rows)
     return figures
@@ -76,6 +78,42 @@ def _restart_after_kill(nodes, victim):
     victim.start()
     nodes.wait_answer(victim)
     return time.monotonic() - start
+
+
+def _schema_changes(root, folder, runs, rows):
+    """A column and an index for all machines while a client writes, one row after the other."""
+    adding, indexing, waits = [], [], []
+    number = f"{rows:,} machines"
+    with fleet.Fleet(root, folder, ALONE) as nodes:
+        agent = nodes.agents[0]
+        nodes.bench("insert", "--agent", agent.api, "--rows", rows)
+        for run in range(runs):
+            for figures, after, more in (
+                    (adding, "CREATE TABLE machines (\n", f"    bench_{run} TEXT,\n"),
+                    (indexing, "CREATE INDEX machines_app ON machines (app);\n",
+                     f"CREATE INDEX bench_i{run} ON machines (state, region);\n")):
+                agent.declare(after, more)
+                load = subprocess.Popen(
+                    [nodes.binary, "bench", "load", "--agents", agent.api, "--clients", "1",
+                     "--seconds", "4", "--format", "json"], stdout=subprocess.PIPE, text=True)
+                time.sleep(1)
+                nodes.command(agent, "schema", "apply")
+                said = json.loads(load.communicate()[0])
+                if load.returncode != 0 or said["failed"] > 0:
+                    raise SystemExit(f"writes failed while the schema changed: {said}")
+                figures.append(_counter(nodes, agent, "store.last_schema_change_ms"))
+                if figures is indexing:
+                    waits.append(said["max_ms"])
+    return [
+        Figure(f"adding a nullable column to {number}", "ms", adding, "lower", 50),
+        Figure(f"adding an index over two columns to {number}", "ms", indexing, "lower"),
+        Figure("the longest that a write waited for that index; none failed", "ms", waits, "lower"),
+    ]
+
+
+def _counter(nodes, agent, name):
+    status = json.loads(nodes.command(agent, "status", "--format", "json"))
+    return status["counters"][name]
 
 
 def _heartbeats(root, folder, runs, _rows):

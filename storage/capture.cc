@@ -219,7 +219,6 @@ Status Capture::ImagesOf(TableIo& table, TouchedTable& touched, std::vector<Imag
   std::string key, values;
   images->reserve(touched.rows.size() + touched.by_key.size());
   touched.Sort();
-  bool any_left = false;
   for (auto& [rowid, row] : touched.rows) {
     ASSIGN_OR_RETURN(const bool exists, table.ReadRow(rowid, &key, &values));
     const bool same = exists && row.had_row && row.old_key == key;
@@ -238,7 +237,6 @@ Status Capture::ImagesOf(TableIo& table, TouchedTable& touched, std::vector<Imag
       image.had_row = true;
       image.old_rowid = rowid;
       image.old_values = std::move(row.old_values);
-      any_left |= !same;
     }
   }
   for (auto& [name, row] : touched.by_key) {
@@ -251,8 +249,7 @@ Status Capture::ImagesOf(TableIo& table, TouchedTable& touched, std::vector<Imag
     image.old_values = std::move(row.old_values);
   }
   SortByKey(images);
-  if (any_left) JoinHalves(images);
-  return OkStatus();
+  return JoinHalves(table, images);
 }
 
 void Capture::SortByKey(std::vector<Image>* images) {
@@ -271,8 +268,8 @@ void Capture::SortByKey(std::vector<Image>* images) {
 }
 
 /// A row that left its rowid and came back at another is in the list twice: as what was, and as
-/// what is.
-void Capture::JoinHalves(std::vector<Image>* images) {
+/// what is. Nothing else can be, unless the key's index is damaged.
+Status Capture::JoinHalves(const TableIo& table, std::vector<Image>* images) {
   size_t kept = 0;
   for (size_t i = 0; i < images->size(); ++i) {
     Image& image = (*images)[i];
@@ -284,13 +281,17 @@ void Capture::JoinHalves(std::vector<Image>* images) {
     }
     Image& was = last->had_row ? *last : image;
     Image& is = last->had_row ? image : *last;
-    CHECK(was.had_row && !was.has_row && is.has_row && !is.had_row);
+    if (!was.had_row || was.has_row || !is.has_row || is.had_row) {
+      return DataLoss("table " + table.table().name +
+                      " has a key twice: its index is damaged; `patina reseed` rebuilds the file");
+    }
     is.had_row = true;
     is.old_rowid = was.old_rowid;
     is.old_values = std::move(was.old_values);
     if (&is != last) *last = std::move(is);
   }
   images->resize(kept);
+  return OkStatus();
 }
 
 Status Capture::FixDefaults(TableIo& table, Image* image) {

@@ -130,7 +130,7 @@ class Capture {
   /// Of all touched rows, by key.
   Status ImagesOf(TableIo& table, TouchedTable& touched, std::vector<Image>* images);
   static void SortByKey(std::vector<Image>* images);
-  static void JoinHalves(std::vector<Image>* images);
+  static Status JoinHalves(const TableIo& table, std::vector<Image>* images);
   Status AddNet(TableIo& table, Image& image, std::vector<NetChange>* out);
   Status FixDefaults(TableIo& table, Image* image);
   Status HandOver(TableIo& table, Image& image, LargeSink& sink);
@@ -139,7 +139,8 @@ class Capture {
   Status HandOverRows(TableIo& table, crdt::ActorIndex actor_limit, LargeSink& sink);
   Status HandOverKeyed(TableIo& table, LargeSink& sink);
 
-  static constexpr size_t kTouchedBytes = sizeof(TouchedRow) + 24;  // with its place in the map
+  // With its place in the map; twice, because a vector grows by doubling.
+  static constexpr size_t kTouchedBytes = 2 * (sizeof(TouchedRow) + 24);
 
   Db* db_;
   std::vector<TableIo*> tables_;

@@ -5,8 +5,8 @@
 #include "storage/bind.h"
 #include "storage/store_impl.h"
 
-// Local transactions: SQL runs in savepoints, its net effect becomes a changeset, one commit for
-// the group.
+// A local transaction: its SQL runs, and its net effect becomes a changeset. Those of one commit:
+// execute_group.cc.
 
 namespace patina::storage {
 namespace {
@@ -139,6 +139,7 @@ Result<int64_t> Store::Impl::RunStatement(const Statement& statement) {
   client_sql = true;
   auto run = [&]() -> Result<int64_t> {
     ASSIGN_OR_RETURN(Stmt * prepared, ClientStatement(statement.sql));
+    if (lean && !savepoint_op.empty()) return Aborted("a group that is lean has no savepoints");
     StmtScope scope(*prepared);
     sqlite3_clear_bindings(prepared->get());
     RETURN_IF_ERROR(BindParameters(*prepared, statement));

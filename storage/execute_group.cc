@@ -10,8 +10,9 @@ namespace patina::storage {
 namespace {
 
 /// A savepoint for each transaction of a group costs a copy of every page that it writes, and all
-/// but few transactions succeed. So a group runs without; when one fails, all is rolled back and
-/// the others run again, and so many groups from then on have savepoints.
+/// but few transactions succeed. So a group runs without ("lean"); when one fails, or has
+/// savepoints of its own, which must not reach into another's, all is rolled back and runs again
+/// with them, as so many groups after it do.
 constexpr size_t kCarefulGroups = 64;
 
 }  // namespace
@@ -28,7 +29,8 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
   const Instant group_deadline = options.clock->Now() + options.limits.group_deadline;
   group_size = transactions.size();
   const bool alone = transactions.size() == 1;  // its savepoint is the transaction itself
-  const bool careful = !alone && careful_groups > 0;
+  lean = !alone && careful_groups == 0;
+  const bool careful = !alone && !lean;
   for (size_t i = 0; i < transactions.size(); ++i) {
     if (i > 0 && options.clock->Now() > group_deadline) {
       group_size = i;
@@ -43,6 +45,14 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
       if (careful) RETURN_IF_ERROR(release.Run());
       continue;
     }
+    if (lean && db->InTransaction()) {
+      capture->Discard();
+      RollBack();
+      careful_groups = kCarefulGroups;
+      ++stats.groups_run_again;
+      *restart = true;
+      return OkStatus();
+    }
     NoteFailure(outcome.error());
     capture->Discard();
     (*failed)[i] = true;
@@ -53,16 +63,12 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
       *restart = true;
       return OkStatus();
     }
-    if (!careful) {
-      RollBack();
-      if (alone) return OkStatus();
-      careful_groups = kCarefulGroups;
-      ++stats.groups_run_again;
-      *restart = true;
-      return OkStatus();
-    }
     next_version = version_before;
     next_seq = seq_before;
+    if (alone) {
+      RollBack();
+      return OkStatus();
+    }
     RETURN_IF_ERROR(rollback_to.Run());
     RETURN_IF_ERROR(release.Run());
   }
@@ -139,6 +145,7 @@ std::vector<Result<Committed>> Store::Impl::Execute(std::span<const Transaction>
     status = RunGroup(transactions, &results, &failed, &pending, &restart);
   }
   group = nullptr;
+  lean = false;
   if (careful_groups > 0) --careful_groups;
   if (!status.ok()) {
     NoteFailure(status.error());

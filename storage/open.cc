@@ -305,7 +305,7 @@ Status Store::Impl::ReplayLog() {
     // What another client wrote since the checkpoint cannot be told from what is replayed.
     row.seal = SealOf(hashers[row.table].Hash(row.key_hash, row.clock, row.values, actors));
     row.sealed = true;
-    if (!row.clock_rowid || row.clock_rowid != row.rowid)
+    if (!row.clock_rowid || row.clock_rowid != row.rowid || row.others_clock)
       replayed_keys[schema.tables[row.table].name].insert(static_cast<uint32_t>(row.key_hash));
     if (row.present == row.clock.alive()) return;
     LogError("storage", "table ", schema.tables[row.table].name, ": a row ",

@@ -26,6 +26,7 @@ struct CachedRow {
 
   bool dirty = false;                  // the file's clock (or tombstone) is older than this
   std::optional<int64_t> clock_rowid;  // where the file has a clock row for it
+  bool others_clock = false;           // as read, that clock row was another key's
   bool dead_in_file = false;           // the file has a tombstone for it
   bool used = false;                   // lately, for eviction
   bool free = false;                   // slot not in use

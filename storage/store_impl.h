@@ -155,7 +155,7 @@ class Store::Impl {
   /// For people; empty when there are none.
   std::string DescribeLostCommits() const;
 
-  // execute_group.cc
+  // execute_group.cc, with Execute, ApplyLocal and ApplyNet
   Status RunGroup(std::span<const Transaction> transactions,
                   std::vector<Result<Committed>>* results, std::vector<bool>* failed,
                   std::vector<Pending>* pending, bool* restart);
@@ -453,6 +453,7 @@ class Store::Impl {
   uint64_t version = 0;       // committed
   size_t group_size = 0;      // transactions of the group that were run
   size_t careful_groups = 0;  // so many will use savepoints
+  bool lean = false;          // the group that runs does not
   uint64_t next_version = 0;  // within the transaction that runs
   uint64_t next_seq = 0;
   crdt::ActorIndex actors_saved = 1;

@@ -148,7 +148,8 @@ Status TableIo::DecodeClock(std::string_view bytes, const crdt::ActorTable& acto
   ByteReader in(bytes);
   const uint32_t hash = in.U32();
   // Another row's: left behind by a crash, or rowids were renumbered by a foreign VACUUM.
-  if (!in.ok() || hash != ShortHash(row->key_hash)) return OkStatus();
+  row->others_clock = !in.ok() || hash != ShortHash(row->key_hash);
+  if (row->others_clock) return OkStatus();
   if (!crdt::RowClock::Decode(in, actors.size(), &row->clock)) {
     return DataLoss("the clock of a row of table " + table_->name +
                     " is damaged; rebuild this node from a peer");

@@ -151,6 +151,25 @@ TEST_F(BackupProcessTest, ADamagedNodeIsRebuiltFromItsPeersAndKeepsWhatOnlyItHad
   ExpectAllEqual(7);
 }
 
+TEST_F(BackupProcessTest, ATruncatedLogLosesOnlyWhatNoPeerHadAndSaysSo) {
+  for (int i = 0; i < 5; ++i) Write(fleet_[2]);
+  ExpectAllEqual(5);
+  ASSERT_EQ(RunPatina({"fault", "cut", "--api", fleet_[2].api()}).exit_code, 0);
+  for (int i = 0; i < 3; ++i) Write(fleet_[2]);
+  fleet_[2].Kill();
+  const fs::path log = Database(fleet_[2]).string() + "-wal";
+  ASSERT_GT(fs::file_size(log), 0u);
+  fs::resize_file(log, 0);  // what the last checkpoint of SQLite's did not copy is gone
+  fleet_[2].Start();
+  const std::string named = "3 commits that this node had acknowledged are gone";
+  EXPECT_TRUE(Eventually([&] {
+    return RunPatina({"status", "--api", fleet_[2].api()}).out.find(named) != std::string::npos;
+  })) << RunPatina({"status", "--api", fleet_[2].api()}).out;
+  EXPECT_THAT(fleet_[2].log(), HasSubstr("commits that this node had acknowledged are gone"));
+  Write(fleet_[2]);
+  ExpectAllEqual(6);  // the five that peers had came back
+}
+
 TEST_F(BackupProcessTest, BackupsAreOneAtATimeAndEndWithTheirCaller) {
   ASSERT_EQ(RunPatina({"bench", "insert", "--agent", fleet_[0].api(), "--rows", "2000"}).exit_code,
             0);

@@ -124,9 +124,11 @@ void Faults::JumpClock(SimHost& host) {
     host.clock().offset_ms = rng_.Between(-kClockWrongMs, kClockWrongMs);
     return;
   }
-  host.clock().offset_ms = rng_.Chance(0.5) ? kHourMs : -kHourMs;
-  ++clock_hours_;
+  const bool forward = rng_.Chance(0.5);
+  host.clock().offset_ms = forward ? kHourMs : -kHourMs;
+  ++(forward ? hours_.forward : hours_.back);
   if (rng_.Chance(0.5)) return;
+  ++hours_.for_a_second;
   later_(seconds(1), [this, &host] {
     if (!ended_) host.clock().offset_ms = 0;
   });

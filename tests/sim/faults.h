@@ -12,6 +12,11 @@
 
 namespace patina::sim {
 
+/// Wall clocks that were wrong by an hour.
+struct ClockHours {
+  uint64_t forward = 0, back = 0, for_a_second = 0;  // the last: of both
+};
+
 /// Breaks things during the fault phase, by its own generator, and repairs them all at the end.
 class Faults {
  public:
@@ -28,7 +33,7 @@ class Faults {
   /// While the faults went on; the repair at the end is not among them.
   uint64_t restarts() const { return restarts_; }
   uint64_t clock_jumps() const { return clock_jumps_; }
-  uint64_t clock_hours() const { return clock_hours_; }  // of them: by an hour
+  ClockHours hours() const { return hours_; }
   uint64_t NextSeed() { return rng_.Next() | 1; }
 
  private:
@@ -46,7 +51,8 @@ class Faults {
   std::vector<std::unique_ptr<SimHost>>& hosts_;
   std::function<void(Duration, std::function<void()>)> later_;
   bool ended_ = false;
-  uint64_t crashes_ = 0, partitions_ = 0, restarts_ = 0, clock_jumps_ = 0, clock_hours_ = 0;
+  uint64_t crashes_ = 0, partitions_ = 0, restarts_ = 0, clock_jumps_ = 0;
+  ClockHours hours_;
 };
 
 }  // namespace patina::sim

@@ -43,9 +43,16 @@ TEST(SimTest, EachScenarioConverges) {
 }
 
 TEST(SimTest, AnHourForwardOrBackForASecondOrForLongDoesNoHarm) {
-  uint64_t hours = 0;
-  for (uint64_t seed = 1; seed <= 5; ++seed) hours += RunOne("clock", seed, 12).clock_hours;
-  EXPECT_GE(hours, 5u);
+  ClockHours hours;
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    const ClockHours each = RunOne("clock", seed, 12).hours;
+    hours.forward += each.forward;
+    hours.back += each.back;
+    hours.for_a_second += each.for_a_second;
+  }
+  EXPECT_GE(hours.forward, 3u);
+  EXPECT_GE(hours.back, 3u);
+  EXPECT_GE(hours.for_a_second, 3u);
 }
 
 TEST(SimTest, LargeTransactionsArriveUnderLossPartitionAndCrash) {

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "storage/db.h"
 #include "tests/sim/existence.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/network.h"
@@ -254,6 +255,16 @@ std::set<ChangeId> World::SetAside() {
   return ids;
 }
 
+/// SQLite's own words: "ok".
+std::string IntegrityOf(const std::string& path) {
+  auto db = storage::Db::Open(path, storage::Db::Mode::kReadOnly);
+  if (!db.ok()) return db.error().ToString();
+  auto check = db->Prepare("PRAGMA integrity_check", false);
+  if (!check.ok()) return check.error().ToString();
+  const auto row = check->Step();
+  return row.ok() ? std::string(check->ColumnBytes(0)) : row.error().ToString();
+}
+
 /// What is not as it must be after the heal; empty if all is well.
 std::string World::Differences() {
   const crdt::VersionSet& first = hosts_.front()->node().received();
@@ -283,6 +294,8 @@ std::string World::Differences() {
     if (host->store().Digests() != digests) {
       say(*host, "has other rows than " + hosts_.front()->settings().name);
     }
+    if (const std::string integrity = IntegrityOf(host->settings().path); integrity != "ok")
+      say(*host, "has a file with " + integrity);
     const auto lost = std::count_if(
         acknowledged_.begin(), acknowledged_.end(),
         [&](const ChangeId& id) { return !received.Contains(id) && !set_aside.contains(id); });
@@ -329,7 +342,7 @@ void World::Count(SimResult* result) {
   result->restarts = faults_.restarts();
   result->partitions = faults_.partitions();
   result->clock_jumps = faults_.clock_jumps();
-  result->clock_hours = faults_.clock_hours();
+  result->hours = faults_.hours();
   result->messages_lost = network_.counts().lost;
   result->messages_late = network_.counts().late;
   result->messages_cut = network_.counts().cut;

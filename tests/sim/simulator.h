@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "tests/sim/faults.h"
 
 namespace patina::sim {
 
@@ -27,7 +28,8 @@ struct SimResult {
   Duration healed_after{};  // until everything was equal
   Duration virtual_time{};
   uint64_t events = 0, writes = 0, acknowledged = 0, deliveries = 0;
-  uint64_t crashes = 0, restarts = 0, partitions = 0, clock_jumps = 0, clock_hours = 0;
+  uint64_t crashes = 0, restarts = 0, partitions = 0, clock_jumps = 0;
+  ClockHours hours;  // of the jumps
   uint64_t messages_lost = 0, messages_late = 0, messages_cut = 0;
   uint64_t snapshots = 0, too_old = 0, set_aside = 0, tombstones_collected = 0;
   uint64_t transfers = 0, sync_changes = 0;

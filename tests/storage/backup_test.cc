@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "storage/file_check.h"
+#include "tests/storage/fault_vfs.h"
 #include "tests/storage/test_util.h"
 
 // Copies of a store's file while it is written.
@@ -115,6 +116,27 @@ TEST(BackupTest, NothingIsOverwrittenAndErrorsSayWhatToDo) {
   const Error other = BackupFile("/dev/null", node.dir.File("c.db"), {}).error();
   EXPECT_THAT(other.message, testing::HasSubstr("/dev/null"));
   EXPECT_FALSE(fs::exists(node.dir.File("c.db")));
+}
+
+TEST(BackupTest, OnAFullDiskItFailsSaysSoAndLeavesNothing) {
+  TestNode node(MustParse(kSchema));
+  Fill(node, 10'000);
+  const std::string target = node.dir.File("copy.db");
+  const uint64_t bytes = fs::file_size(node.options.path);
+  FaultDisk disk(target + ".partial");
+  for (const uint64_t quota : {uint64_t{0}, uint64_t{4'096}, bytes / 2, bytes - 1}) {
+    SCOPED_TRACE(quota);
+    disk.SetQuota(quota);
+    const auto full = BackupFile(node.options.path, target, {});
+    ASSERT_FALSE(full.ok());
+    EXPECT_EQ(full.error().code, Errc::kResourceExhausted) << full.error().ToString();
+    EXPECT_THAT(full.error().message, testing::HasSubstr(target));
+    EXPECT_FALSE(fs::exists(target) || fs::exists(target + ".partial"));
+    node.Do("UPDATE t SET a = 'goes on'");
+  }
+  disk.Heal();
+  ASSERT_TRUE(BackupFile(node.options.path, target, {}).ok());
+  EXPECT_EQ(Ask(target, "PRAGMA integrity_check"), "ok");
 }
 
 TEST(BackupTest, WhatACopyThatWasCutOffLeftBehindIsInNobodysWay) {

@@ -348,6 +348,21 @@ TEST_F(BadInputTest, ParkingIsBoundedAndWhatDoesNotFitIsNotReceived) {
   EXPECT_EQ(node_.store->Stats().parked_refused, 1u);
 }
 
+TEST_F(BadInputTest, ParkingIsBoundedInBytesToo) {
+  const SharedBytes small = Make("nope", {Value::Text("k")}, "a", Value::Null());
+  const SharedBytes large =
+      Make("nope", {Value::Text("k")}, "a", Value::Text(std::string(5'000, 'x')));
+  node_.options.limits.parked_bytes_max = small->size() + large->size() - 1;
+  node_.CloseAndOpen();
+  EXPECT_EQ(node_.Merge(small), MergeState::kParked);
+  EXPECT_EQ(node_.Merge(large), MergeState::kRejected);
+  EXPECT_EQ(node_.store->Stats().parked_refused, 1u);
+  EXPECT_EQ(node_.store->Stats().parked_bytes, small->size());
+  node_.options.limits.parked_bytes_max += 1;
+  node_.CloseAndOpen();
+  EXPECT_EQ(node_.Merge(large), MergeState::kParked);
+}
+
 // ---- Effects of a batch of which only a part is applied -----------------------------------------
 
 class HalfBatchTest : public BadInputTest {

@@ -244,6 +244,18 @@ TEST_F(ForeignRowsTest, Rowid0IsARowidLikeOthers) {
   EXPECT_EQ(ForeignRowsOf(*node_.store), Lines{});
 }
 
+/// Its old clock row is at the rowid that it had, and nothing but the replay knows.
+TEST_F(ForeignRowsTest, AKeyThatTookAnothersRowidBeforeACrashIsNoForeignRow) {
+  node_.Do("DELETE FROM machines");
+  node_.Do("INSERT INTO machines (id) VALUES ('one'), ('two')");
+  ASSERT_TRUE(node_.store->Checkpoint().ok());
+  node_.Do("DELETE FROM machines WHERE id = 'two'");
+  node_.Do("UPDATE machines SET id = 'two' WHERE id = 'one'");
+  node_.CrashAndOpen();
+  EXPECT_THAT(ForeignRowsOf(*node_.store), ::testing::IsEmpty());
+  EXPECT_EQ(Ask(node_.options.path, "SELECT count(*) FROM __patina_clock_machines"), "1");
+}
+
 TEST_F(ForeignRowsTest, WhatIsAdoptedWinsOnEveryNode) {
   TestNode peer(node_.options.schema);
   peer.Merge(node_.Log());

@@ -2,6 +2,7 @@
 
 #include "storage/table_io.h"
 #include "tests/storage/model_world.h"
+#include "tests/storage/test_util.h"
 
 // The oracle of the cluster model: what World remembers of each node, and what must hold.
 
@@ -307,6 +308,8 @@ void World::Heal() {
     CheckStamps(*node);
     Require(node->store->Digests() == digests, "the file of node ", node->name,
             " is not what it had in memory");
+    const std::string integrity = Ask(FileOf(node->name), "PRAGMA integrity_check");
+    Require(integrity == "ok", "the file of node ", node->name, ": ", integrity);
     CheckRecords(*node);
   }
 }

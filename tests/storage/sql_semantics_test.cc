@@ -317,6 +317,22 @@ TEST_F(SqlTest, AGroupRunsAgainWithoutWhatFailedAndTheNextOnesHaveSavepoints) {
   EXPECT_EQ(node_.store->Stats().groups_run_again, again + 1) << "savepoints for a while";
 }
 
+TEST_F(SqlTest, ASavepointLeftOpenIsNoneOfTheNextTransactions) {
+  for (const char* reach : {"ROLLBACK TO a", "RELEASE a", "EXPLAIN RELEASE a"}) {
+    const auto results = node_.Run({Tx({"SAVEPOINT a", "INSERT INTO t (id) VALUES ('x')"}),
+                                    Tx({reach, "INSERT INTO t (id) VALUES ('z')"}),
+                                    Tx({"INSERT INTO t (id) VALUES ('y')"})});
+    EXPECT_TRUE(results[0].ok() && results[2].ok()) << reach;
+    EXPECT_EQ(results[1].ok(), std::string_view(reach).starts_with("EXPLAIN")) << reach;
+    node_.Do("DELETE FROM t WHERE id = 'z'");
+    EXPECT_EQ(node_.Rows("SELECT id FROM t ORDER BY id"), (std::vector<std::string>{"'x'", "'y'"}));
+    const auto digests = node_.Digests();
+    node_.CrashAndOpen();
+    EXPECT_EQ(node_.Digests(), digests);
+    node_.Do("DELETE FROM t");
+  }
+}
+
 TEST_F(SqlTest, ATransactionPastItsDeadlineFailsAlone) {
   node_.clock.step = std::chrono::milliseconds(50);
   node_.options.limits.transaction_deadline = std::chrono::milliseconds(500);

@@ -134,7 +134,8 @@ void RunLoad(const LoadOptions& options, CommandContext& context) {
                {"transactions_per_s",
                 crdt::Value::Real(Rounded(static_cast<double>(acknowledged) / Seconds(took)))},
                {"p50_ms", crdt::Value::Real(latency.PercentileMs(0.5))},
-               {"p99_ms", crdt::Value::Real(latency.PercentileMs(0.99))}});
+               {"p99_ms", crdt::Value::Real(latency.PercentileMs(0.99))},
+               {"max_ms", crdt::Value::Real(latency.PercentileMs(1))}});
   if (failed > 0) context.exit_code = kExitFailed;
 }
 
