@@ -35,11 +35,11 @@ Result<std::vector<Range>> RangesOf(Db& db, const TableIo& table) {
   const uint64_t threads = std::min({width / kRowsPerThread, kThreadsMax,
                                      static_cast<uint64_t>(std::thread::hardware_concurrency())});
   if (threads < 2) return ranges;
-  int64_t from = first;
-  for (uint64_t i = 1; i <= threads; ++i) {
-    const int64_t to = i == threads ? last : from + static_cast<int64_t>(width / threads);
-    ranges.push_back({from, to});
-    from = to + 1;
+  const auto part = static_cast<int64_t>(width / threads);
+  ranges.push_back({first, first + part});
+  while (ranges.size() < threads) {
+    const int64_t from = ranges.back().last + 1;
+    ranges.push_back({from, ranges.size() + 1 == threads ? last : from + part});
   }
   return ranges;
 }
