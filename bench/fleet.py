@@ -47,6 +47,10 @@ class Agent:
             f'[gossip]\nlisten = "{self.gossip}"\nseeds = {seeds}\ncluster = "bench"\n'
             f'[api]\nlisten = ["{self.api}"]\n')
 
+    def configure(self, more):
+        """More of its configuration, before it starts."""
+        self.config.write_text(self.config.read_text() + more)
+
     def declare(self, after, more):
         """More of its schema, behind a line that is there; `patina schema apply` makes it so."""
         file = self.schemas / "schema.sql"

@@ -19,7 +19,7 @@ def run(root, out, quick):
     rows = 100_000 if quick else 1_000_000
     folder = out / "many-data"
     figures = []
-    for measure in (_alone, _machines, _schema_changes, _heartbeats):
+    for measure in (_alone, _machines, _schema_changes, _long_readers, _heartbeats):
         print(f"  {measure.__name__.strip('_')} …", flush=True)
         figures += measure(root, folder, runs, rows)
     return figures
@@ -108,6 +108,44 @@ def _schema_changes(root, folder, runs, rows):
         Figure(f"adding a nullable column to {number}", "ms", adding, "lower", 50),
         Figure(f"adding an index over two columns to {number}", "ms", indexing, "lower"),
         Figure("the longest that a write waited for that index; none failed", "ms", waits, "lower"),
+    ]
+
+
+def _long_readers(root, folder, runs, rows):
+    """5,000 rows/s while ten queries each hold what they read for as long as they may."""
+    seconds = 40 if rows >= 1_000_000 else 10
+    limit_mib = 16  # the least that is allowed, so that it is reached
+    query = "SELECT count(*) FROM machine_load a, machine_load b WHERE a.machine > b.machine || 'x'"
+    largest, done = [], []
+    with fleet.Fleet(root, folder, ()) as nodes:
+        agent = nodes.spawn(*ALONE)
+        agent.configure(f"[limits]\nreaders = 10\nwal_bytes_max = {limit_mib << 20}\n")
+        agent.start().wait_ready()
+        nodes.bench("heartbeats", "--agents", agent.api, "--machines", 10_000, "--prepare")
+        for _ in range(runs):
+            load = subprocess.Popen(
+                [nodes.binary, "bench", "heartbeats", "--agents", agent.api, "--machines", "10000",
+                 "--rate", "5050", "--seconds", str(seconds), "--format", "json"],
+                stdout=subprocess.PIPE, text=True)
+            readers, most = [], 0
+            while load.poll() is None:
+                readers = [reader for reader in readers if reader.poll() is None]
+                while len(readers) < 10:
+                    readers.append(subprocess.Popen(
+                        [nodes.binary, "query", query, "--api", agent.api],
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+                status = json.loads(nodes.command(agent, "status", "--format", "json"))
+                most = max(most, status["wal_bytes"])
+                time.sleep(0.2)
+            for reader in readers:
+                reader.kill()
+                reader.wait()
+            largest.append(most / 2**20)
+            done.append(json.loads(load.stdout.read())["rows_per_s"])
+    return [
+        Figure(f"write-ahead log of at most {limit_mib} MiB, 5,000 rows/s beside ten long readers",
+               "MiB", largest, "lower", limit_mib),
+        Figure("the same, rows/s written", "rows/s", done, "higher", 5_000),
     ]
 
 

@@ -16,6 +16,13 @@ class SettlementTest : public testing::Test {
   void SetHorizon(const std::string& name, int64_t ms) {
     cluster_.node(name).SetHorizon(HlcTime::FromMs(ms));
   }
+  /// Two that hold so much that a new node begins with a copy of their file.
+  void TwoWithMuch() {
+    cluster_.AddMany(2);
+    cluster_.Write("n00", 500);
+    cluster_.Run(seconds(5));
+    for (const char* name : {"n00", "n01"}) cluster_.host(name).rows = 1'000'000;
+  }
   uint64_t Taken(const std::string& name) { return cluster_.host(name).snapshots_taken; }
 
   Cluster cluster_;
@@ -96,10 +103,7 @@ TEST_F(SettlementTest, WhatWasRefusedAsTooOldIsNotFetchedAgain) {
 }
 
 TEST_F(SettlementTest, AnEmptyNodeBeginsWithASnapshotOfAPeerThatHasMuch) {
-  cluster_.AddMany(2);
-  cluster_.Write("n00", 500);
-  cluster_.Run(seconds(5));
-  for (const char* name : {"n00", "n01"}) cluster_.host(name).rows = 1'000'000;
+  TwoWithMuch();
   cluster_.Add("n02");
   cluster_.Run(seconds(20));
   EXPECT_EQ(Taken("n02"), 1u);
@@ -107,10 +111,7 @@ TEST_F(SettlementTest, AnEmptyNodeBeginsWithASnapshotOfAPeerThatHasMuch) {
 }
 
 TEST_F(SettlementTest, ANewNodeThatHasWrittenAlreadyBeginsWithOneToo) {
-  cluster_.AddMany(2);
-  cluster_.Write("n00", 500);
-  cluster_.Run(seconds(5));
-  for (const char* name : {"n00", "n01"}) cluster_.host(name).rows = 1'000'000;
+  TwoWithMuch();
   cluster_.Add("n02");
   cluster_.Write("n02", 3);
   cluster_.Run(seconds(20));

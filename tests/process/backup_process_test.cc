@@ -140,6 +140,9 @@ TEST_F(BackupProcessTest, ADamagedNodeIsRebuiltFromItsPeersAndKeepsWhatOnlyItHad
   }
   WriteFile(Database(fleet_[2]), bytes);
   EXPECT_EQ(RunPatina({"backup", "--verify", Database(fleet_[2])}).exit_code, 1);
+  const RunResult refused = Offline("agent", fleet_[2]);
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.error, HasSubstr("the file is damaged; `patina reseed` rebuilds it"));
 
   const RunResult reseeded = Offline("reseed", fleet_[2]);
   ASSERT_EQ(reseeded.exit_code, 0) << reseeded.error;
@@ -149,6 +152,8 @@ TEST_F(BackupProcessTest, ADamagedNodeIsRebuiltFromItsPeersAndKeepsWhatOnlyItHad
   ExpectAllEqual(6);
   Write(fleet_[2]);
   ExpectAllEqual(7);
+  ASSERT_EQ(fleet_[2].Stop(), 0);
+  EXPECT_EQ(RunPatina({"backup", "--verify", Database(fleet_[2])}).exit_code, 0);  // pages, digests
 }
 
 TEST_F(BackupProcessTest, ATruncatedLogLosesOnlyWhatNoPeerHadAndSaysSo) {
