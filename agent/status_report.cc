@@ -58,6 +58,7 @@ void CountStore(const storage::StoreStats& stats, const Config& config,
   Count(status, "store.local_transactions", stats.local_transactions);
   Count(status, "store.transactions_failed", stats.transactions_failed);
   Count(status, "store.groups_run_again", stats.groups_run_again);
+  Count(status, "store.merges_run_again", stats.merges_run_again);
   Count(status, "store.changesets_applied", stats.changesets_applied);
   Count(status, "store.duplicates", stats.duplicates);
   Count(status, "store.rejected", stats.rejected);

@@ -17,8 +17,28 @@ constexpr const char* kPrefix = "adopt:";
 
 }  // namespace
 
-Status Store::Impl::NoteAdopting(const std::string& table) {
-  return SaveState(kPrefix + table, crdt::ValueView::Blob(""));
+Status Store::Impl::NoteAdopting(const TableIo& table) {
+  RETURN_IF_ERROR(CheckKeys(table));
+  return SaveState(kPrefix + table.table().name, crdt::ValueView::Blob(""));
+}
+
+/// Keys that no host would take must not be half adopted first.
+Status Store::Impl::CheckKeys(const TableIo& table) {
+  if (!table.key_may_be_real()) return OkStatus();
+  std::string reals;
+  for (const Column& column : table.table().key)
+    reals += (reals.empty() ? "" : " OR ") + ("typeof(" + QuoteName(column.name) + ") = 'real'");
+  ASSIGN_OR_RETURN(Stmt find,
+                   db->Prepare("SELECT " + table.KeyList() + " FROM " +
+                                   QuoteName(table.table().name) + " WHERE " + reals + " LIMIT 1",
+                               false));
+  ASSIGN_OR_RETURN(const bool found, find.Step());
+  if (!found) return OkStatus();
+  std::vector<crdt::ValueView> key;
+  for (size_t i = 0; i < table.table().key.size(); ++i)
+    key.push_back(find.Column(static_cast<int>(i)));
+  return FailedPrecondition("table " + table.table().name + ", " +
+                            table.WhyNotLocalKey(crdt::PackValues(key)));
 }
 
 Status Store::Impl::AdoptTables(std::vector<ChangeId>* adopted) {

@@ -337,6 +337,10 @@ Status Capture::AddNet(TableIo& table, Image& image, std::vector<NetChange>* out
     if (image.inserted && !net.columns.empty()) net.says = Says::kAlive;
   } else if (image.has_row) {
     net.says = Says::kAlive;
+    if (table.key_may_be_real()) {
+      if (std::string why = table.WhyNotLocalKey(image.key); !why.empty())
+        return FailedPrecondition("table " + declared.name + ", " + why);
+    }
   } else if (image.had_row) {
     net.says = Says::kDeleted;
   } else {

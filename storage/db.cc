@@ -238,6 +238,22 @@ Result<int64_t> Db::QueryInt(const std::string& sql) {
   return row ? statement.ColumnInt(0) : 0;
 }
 
+Result<std::vector<std::string>> Db::Problems(const std::string& pragma) {
+  RETURN_IF_ERROR(Exec("PRAGMA ignore_check_constraints = 1"));
+  const auto check = [&]() -> Result<std::vector<std::string>> {
+    std::vector<std::string> problems;
+    ASSIGN_OR_RETURN(Stmt lines, Prepare("PRAGMA " + pragma, false));
+    while (true) {
+      ASSIGN_OR_RETURN(const bool row, lines.Step());
+      if (!row) return problems;
+      if (lines.ColumnBytes(0) != "ok") problems.emplace_back(lines.ColumnBytes(0));
+    }
+  };
+  auto problems = check();
+  RETURN_IF_ERROR(Exec("PRAGMA ignore_check_constraints = 0"));
+  return problems;
+}
+
 Result<bool> Db::HasTable(const std::string& name) {
   ASSIGN_OR_RETURN(Stmt find,
                    Prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", false));

@@ -254,6 +254,9 @@ Status Store::Impl::MoveClocks(const std::vector<NetChange>& net) {
   for (const NetChange& change : net) {
     if (!change.moved() || change.table->table().without_rowid) continue;
     ASSIGN_OR_RETURN(const CachedRow* row, EnsureCached(change));
+    // Deleted and inserted again since the checkpoint, it left its clock where it was then.
+    if (row->clock_rowid && row->clock_rowid != change.old_rowid)
+      RETURN_IF_ERROR(change.table->DeleteOwnClock(*row));
     moved.emplace_back(change.table, *row);
     CachedRow& copy = moved.back().second;
     copy.clock_rowid = change.old_rowid;

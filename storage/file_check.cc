@@ -51,17 +51,9 @@ class Check {
   }
 
   void CheckPages() {
-    auto check = [&]() -> Status {
-      // Merges ignore CHECK, so a row that breaks one is no damage.
-      RETURN_IF_ERROR(db_.Exec("PRAGMA ignore_check_constraints = 1"));
-      ASSIGN_OR_RETURN(Stmt lines, db_.Prepare("PRAGMA integrity_check(10)", false));
-      while (true) {
-        ASSIGN_OR_RETURN(const bool row, lines.Step());
-        if (!row) return OkStatus();
-        if (lines.ColumnBytes(0) != "ok") Problem("SQLite: " + std::string(lines.ColumnBytes(0)));
-      }
-    };
-    if (Status status = check(); !status.ok()) Problem("SQLite: " + status.error().message);
+    const auto problems = db_.Problems("integrity_check(10)");
+    if (!problems.ok()) return Problem("SQLite: " + problems.error().message);
+    for (const std::string& problem : *problems) Problem("SQLite: " + problem);
   }
 
   Status CheckDigests() {
@@ -251,11 +243,9 @@ Status CheckPages(const std::string& path, const std::atomic<bool>& stop) {
   }
   for (const std::string& table : tables) {
     if (stop) return OkStatus();
-    ASSIGN_OR_RETURN(Stmt check, db.Prepare("PRAGMA quick_check(" + QuoteName(table) + ")", false));
-    ASSIGN_OR_RETURN(const bool row, check.Step());
-    const std::string found(row ? check.ColumnBytes(0) : "ok");
-    if (found != "ok") {
-      return DataLoss("table " + table + " in " + path + " is damaged: " + found +
+    ASSIGN_OR_RETURN(const auto problems, db.Problems("quick_check(" + QuoteName(table) + ")"));
+    if (!problems.empty()) {
+      return DataLoss("table " + table + " in " + path + " is damaged: " + problems[0] +
                       "; `patina reseed` rebuilds this node from a peer");
     }
   }

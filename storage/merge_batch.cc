@@ -28,11 +28,14 @@ uint32_t MergeBatch::FindOrAddWork(const MergeOp& op) {
   work.touched.reset();
   work.written.reset();
   work.stored.reset();
-  work.changed = work.tombstone_is_new = false;
+  work.begins_alive = op.says == crdt::Says::kAlive;
+  work.assumed = work.changed = work.tombstone_is_new = false;
   return number;
 }
 
 void MergeBatch::FoldByRow() {
+  cells.clear();
+  order_.clear();
   slots_.assign(std::bit_ceil(ops.size() * 2 + 1), kNone);
   for (MergeOp& op : ops) op.work = FindOrAddWork(op);
   std::sort(order_.begin(), order_.end(), [&](uint32_t a, uint32_t b) {

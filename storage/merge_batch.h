@@ -32,9 +32,11 @@ struct MergeWork {
   /// As it is committed; good until the cache evicts.
   CachedRow* cached = nullptr;
   CachedRow next;
-  crdt::ColumnMask touched;  // cells that got another stamp
-  crdt::ColumnMask written;  // cells whose value differs
-  crdt::ColumnMask stored;   // cells to store although the value is the same, see MergeOpIntoWork
+  crdt::ColumnMask touched;   // cells that got another stamp
+  crdt::ColumnMask written;   // cells whose value differs
+  crdt::ColumnMask stored;    // cells to store although the value is the same, see MergeOpIntoWork
+  bool begins_alive = false;  // the first word is an INSERT's
+  bool assumed = false;       // `cached` is nothing but the assumption that there is no such row
   bool changed = false;
   bool tombstone_is_new = false;  // written through, see WriteWork
 };
@@ -49,7 +51,7 @@ class MergeBatch {
   std::vector<uint32_t> discarding;  // changesets with words for dropped columns or tables; sorted
 
   /// Gives each op its work, one for all that name the same row, and puts the works in the order of
-  /// tables and keys.
+  /// tables and keys. Once more, all begins anew.
   void FoldByRow();
   size_t work_count() const { return order_.size(); }
   /// The i-th in that order.

@@ -295,7 +295,7 @@ Status Store::Impl::MergeChunk(const std::string& bytes, std::string* park_reaso
   MergeBatch batch;
   crdt::ChangesetHeader header;
   RETURN_IF_ERROR(Decode(bytes, 0, &batch, park_reason, &header));
-  RETURN_IF_ERROR(MergeInMemory(&batch, false));
+  RETURN_IF_ERROR(MergeInMemory(&batch, Loading::kFromFile));
   RETURN_IF_ERROR(WriteTransferred(&batch));
   for (size_t i = 0; i < batch.work_count(); ++i) {
     if (batch.work(i).changed) NoteTable(effects, batch.work(i).table);

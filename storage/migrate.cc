@@ -163,9 +163,10 @@ Status Store::Impl::RunChange(const SchemaChange& change, const Schema& wanted, 
   }
   if (!change.sql.empty()) RETURN_IF_ERROR(db->Exec(change.sql));
   if (change.kind == Kind::kAddTable || change.kind == Kind::kAdoptTable) {
-    RETURN_IF_ERROR(TableIo(db.get(), wanted.Find(change.table), 0).CreateOwnTables());
+    TableIo io(db.get(), wanted.Find(change.table), 0);
+    RETURN_IF_ERROR(io.CreateOwnTables());
+    if (change.kind == Kind::kAdoptTable) RETURN_IF_ERROR(NoteAdopting(io));
   }
-  if (change.kind == Kind::kAdoptTable) RETURN_IF_ERROR(NoteAdopting(change.table));
   LogInfo("storage", "schema: ", change.text);
   NoteProgress();
   return OkStatus();

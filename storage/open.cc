@@ -250,7 +250,7 @@ Status Store::Impl::LoadParked() {
     if (!row) return OkStatus();
     const auto id = ActorId::FromBytes(select.ColumnBytes(0));
     if (!id) return DataLoss("table __patina_actor is damaged");
-    Parked change;
+    WaitingChange change;
     change.time.bits = static_cast<uint64_t>(select.ColumnInt(2));
     change.reason = select.ColumnBytes(3);
     change.future = select.ColumnInt(4) != 0;
@@ -266,7 +266,7 @@ Status Store::Impl::ReplayChangeset(std::string_view bytes) {
   std::string park_reason;
   crdt::ChangesetHeader header;
   RETURN_IF_ERROR(Decode(bytes, 0, &batch, &park_reason, &header));
-  RETURN_IF_ERROR(MergeInMemory(&batch, true));
+  RETURN_IF_ERROR(MergeInMemory(&batch, Loading::kWithDead));
   for (size_t i = 0; i < batch.work_count(); ++i) {
     MergeWork& work = batch.work(i);
     // The user's tables are newer than this entry: presence is theirs.

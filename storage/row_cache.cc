@@ -50,6 +50,15 @@ void RowCache::Resized(size_t bytes_before, const CachedRow& row) {
   bytes_ -= bytes_before;
 }
 
+void RowCache::Forget(const CachedRow* row) {
+  CHECK(!row->dirty);
+  const size_t mask = slots_.size() - 1;
+  size_t i = Mix(row->table, row->key_hash) & mask;
+  for (; slots_[i].row == kEmpty || &rows_[slots_[i].row] != row; i = (i + 1) & mask)
+    CHECK(slots_[i].row != kEmpty);
+  Remove(slots_[i].row);
+}
+
 void RowCache::MarkDirty(CachedRow* row) {
   if (!row->dirty) ++dirty_;
   row->dirty = true;

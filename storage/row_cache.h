@@ -57,6 +57,8 @@ class RowCache {
   void Resized(size_t bytes_before, const CachedRow& row);
   static size_t BytesOf(const CachedRow& row);
 
+  /// The row, which is not dirty, was never so.
+  void Forget(const CachedRow* row);
   void MarkDirty(CachedRow* row);
   void MarkAllClean();
   /// Forgets rows that are not dirty until the rest fits the budget. Pointers go bad.

@@ -107,6 +107,19 @@ std::string TableIo::WhyNotKey(std::string_view packed_key) const {
       return "key column " + table_->key[i].name + " is the rowid, an integer";
     }
   }
+  return WhyNotLocalKey(packed_key);
+}
+
+std::string TableIo::WhyNotLocalKey(std::string_view packed_key) const {
+  ByteReader in(packed_key);
+  in.Varint();
+  for (const Column& column : table_->key) {
+    const ValueView value = crdt::DecodeValue(in);
+    if (value.type() != ValueType::kReal) continue;
+    return "key column " + column.name + ": " + value.ToString() +
+           " is a real, and no key can be one: SQLite takes 1.0 for 1, while keys compare as "
+           "bytes; use integers, text or blobs";
+  }
   return "";
 }
 

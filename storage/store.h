@@ -171,6 +171,7 @@ struct ForeignOutcome {
 struct StoreStats {
   uint64_t commits = 0, local_transactions = 0, transactions_failed = 0;
   uint64_t groups_run_again = 0;  // because a transaction in them failed
+  uint64_t merges_run_again = 0;  // because a row that a peer inserted was there
   uint64_t changesets_applied = 0, duplicates = 0, rejected = 0;
   uint64_t rows_written = 0, rows_merged = 0, cells_lost = 0;  // lost: an older write came later
   uint64_t checkpoints = 0, dirty_rows = 0, cached_rows = 0, cache_bytes = 0;

@@ -95,12 +95,6 @@ class Store::Impl {
     crdt::Stamp stamp;
     std::vector<NetChange> net;
   };
-  struct Parked {
-    crdt::HlcTime time;
-    std::string reason;
-    uint64_t bytes = 0;
-    bool future = false;  // waits for its time only
-  };
 
   // open.cc
   Status OpenConnection();
@@ -125,7 +119,8 @@ class Store::Impl {
   Status EraseCell(const Table& table, crdt::ColumnIndex column, bool dead, ErasedRow* row);
 
   // adopt.cc
-  Status NoteAdopting(const std::string& table);
+  Status NoteAdopting(const TableIo& table);
+  Status CheckKeys(const TableIo& table);
   Status AdoptTables(std::vector<ChangeId>* adopted);
   Status AdoptTable(TableIo& table, std::string after, std::vector<ChangeId>* adopted);
   Status ReadPart(TableIo& table, std::string_view after, std::vector<NetChange>* rows);
@@ -257,10 +252,15 @@ class Store::Impl {
                      std::string* park_reason);
   Result<TableIo*> Understand(const crdt::TableChange& change,
                               std::vector<crdt::ColumnIndex>* local, std::string* park_reason);
-  Status LoadWork(MergeWork* work, MergeBatch* batch, bool join_dead);
-  Status LoadWorks(MergeBatch* batch, bool join_dead);
+  Status LoadWork(MergeWork* work, MergeBatch* batch, Loading loading);
+  Status LoadWorks(MergeBatch* batch, Loading loading);
   /// Folds, loads and merges in memory: afterwards every work's `next` is the row as it is to be.
-  Status MergeInMemory(MergeBatch* batch, bool join_dead);
+  Status MergeInMemory(MergeBatch* batch, Loading loading);
+  Status WriteMerged(MergeBatch* batch, std::span<const SharedBytes> changesets, Loading loading,
+                     const std::vector<MergeOutcome>& outcomes,
+                     const std::vector<crdt::ChangesetHeader>& headers);
+  /// Were there any?
+  bool ForgetAssumed(MergeBatch* batch);
   void MergeOpIntoWork(const MergeOp& op, MergeBatch* batch);
   void FinishWork(MergeWork* work, MergeBatch* batch);
   std::span<const crdt::ValueView> CellsOf(const MergeWork& work, const MergeBatch& batch) const {
@@ -435,7 +435,7 @@ class Store::Impl {
   crdt::HybridClock hlc;
   MergeBatch merge_batch;  // of MergeOnce
   crdt::VersionSet received, applied;
-  std::unordered_map<ChangeId, Parked> parked;
+  std::unordered_map<ChangeId, WaitingChange> parked;
   uint64_t parked_bytes = 0;
   crdt::HlcTime horizon, published;
   crdt::HlcTime newest_applied;  // of all stamps ever; hlc may be ahead of it by what was published
@@ -454,6 +454,7 @@ class Store::Impl {
   size_t group_size = 0;      // transactions of the group that were run
   size_t careful_groups = 0;  // so many will use savepoints
   bool lean = false;          // the group that runs does not
+  size_t careful_merges = 0;  // so many will look for each row first
   uint64_t next_version = 0;  // within the transaction that runs
   uint64_t next_seq = 0;
   crdt::ActorIndex actors_saved = 1;
@@ -485,10 +486,6 @@ class Store::Impl {
   bool large_runs = false;       // a large transaction: other limits, and progress is told
   Instant deadline{};
   const std::vector<Pending>* group = nullptr;  // transactions of the group that runs
-  struct Savepoint {
-    std::string name;
-    uint64_t mark;
-  };
   std::vector<Savepoint> savepoints;
   std::string savepoint_op, savepoint_name;
 

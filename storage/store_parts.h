@@ -35,6 +35,27 @@ struct TrueRow {
   bool proven = false;                            // the truth is whole: by the log or by the seal
 };
 
+/// How a merge finds the rows that it changes.
+enum class Loading {
+  kFromFile,
+  kWithDead,      // a tombstone is joined, although there is a row
+  kAssumeAbsent,  // as kFromFile, but who is inserted is not looked for: see WriteMerged
+};
+
+/// A peer's change that waits.
+struct WaitingChange {
+  crdt::HlcTime time;
+  std::string reason;
+  uint64_t bytes = 0;
+  bool future = false;  // waits for its time only
+};
+
+/// One that a client's transaction has open.
+struct Savepoint {
+  std::string name;
+  uint64_t mark;
+};
+
 /// What is known of a transfer while its chunks are read in order.
 struct TransferDecode {
   bool header = false, end = false;

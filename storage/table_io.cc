@@ -47,6 +47,11 @@ TableIo::TableIo(Db* db, const Table* table, uint32_t number)
     if (!column.not_null && !column.default_value.view().IsNull()) late_default_.set(i);
   }
   default_values_ = crdt::PackValues(defaults);
+  key_may_be_real_ =
+      !table->key_is_rowid &&
+      std::any_of(table->key.begin(), table->key.end(), [&](const Column& column) {
+        return column.affinity == Affinity::kBlob || column.affinity == Affinity::kInteger;
+      });
   if (table->key_is_rowid) {
     rowid_name_ = QuoteName(table->key[0].name);
   } else {
@@ -233,6 +238,15 @@ Result<std::vector<CachedRow>> TableIo::OlderDead(crdt::HlcTime line, size_t row
   }
 }
 
+CachedRow TableIo::Absent(std::string_view key, uint64_t key_hash) const {
+  CachedRow row;
+  row.table = number_;
+  row.key_hash = key_hash;
+  row.key = key;
+  row.values = default_values_;
+  return row;
+}
+
 Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
                                 const crdt::ActorTable& actors, bool join_dead) {
   // With the clock's row in one statement. Names of the user's columns may be those of ours.
@@ -251,10 +265,7 @@ Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
                                         : "stamps.id = " + rowid,
                   where);
   }));
-  CachedRow row;
-  row.table = number_;
-  row.key_hash = key_hash;
-  row.key = key;
+  CachedRow row = Absent(key, key_hash);
   {
     StmtScope scope(load_);
     BindKey(load_, 1, row.key);
@@ -267,13 +278,12 @@ Result<CachedRow> TableIo::Load(std::string_view key, uint64_t key_hash,
         row.clock_rowid = rowid;
         RETURN_IF_ERROR(DecodeClock(load_.ColumnBytes(1), actors, &row));
       }
+      row.values.clear();
       ByteWriter out(&row.values);
       out.Varint(table_->columns.size());
       for (size_t i = 0; i < table_->columns.size(); ++i) {
         crdt::EncodeValue(load_.Column(static_cast<int>(i) + 2), out);
       }
-    } else {
-      row.values = default_values_;
     }
   }
   if ((!row.present || join_dead) && tombstones > 0) {
@@ -397,6 +407,17 @@ Status TableIo::DeleteClock(const CachedRow& row) {
     delete_clock_.BindInt(1, *row.clock_rowid);
   }
   return delete_clock_.Run();
+}
+
+Status TableIo::DeleteOwnClock(const CachedRow& row) {
+  RETURN_IF_ERROR(Prepare(&delete_own_clock_, [&] {
+    return "DELETE FROM " + clock_table() + " WHERE id = ? AND substr(clock, 1, 4) = ?";
+  }));
+  std::string short_hash;
+  ByteWriter(&short_hash).U32(ShortHash(row.key_hash));
+  delete_own_clock_.BindInt(1, *row.clock_rowid);
+  delete_own_clock_.BindBlob(2, short_hash);
+  return delete_own_clock_.Run();
 }
 
 Status TableIo::DeleteDead(const CachedRow& row) {

@@ -29,6 +29,8 @@ class TableIo {
   const Table& table() const { return *table_; }
   uint32_t number() const { return number_; }
 
+  /// What Load answers when there is neither a row nor a tombstone.
+  CachedRow Absent(std::string_view key, uint64_t key_hash) const;
   /// What the file says about a key. With join_dead the tombstone is looked at even when there is a
   /// row (only a replay finds both).
   Result<CachedRow> Load(std::string_view key, uint64_t key_hash, const crdt::ActorTable& actors,
@@ -64,7 +66,9 @@ class TableIo {
 
   // Written behind.
   Status DeleteClock(const CachedRow& row);  // where the file has one
-  Status WriteClock(CachedRow* row);         // clock row or tombstone, as the row now is
+  /// Unless it is another row's that took the rowid since. Not for WITHOUT ROWID.
+  Status DeleteOwnClock(const CachedRow& row);
+  Status WriteClock(CachedRow* row);  // clock row or tombstone, as the row now is
   Status DeleteDead(const CachedRow& row);
 
   /// Makes `digest` anew from the rows and clocks in the file. on_row after each row; may be empty.
@@ -86,6 +90,10 @@ class TableIo {
   /// Whether a row of these values can be stored as it is; else the reason, for parking.
   std::string WhyNotStorable(crdt::ColumnIndex column, const crdt::ValueView& value) const;
   std::string WhyNotKey(std::string_view packed_key) const;
+  /// The part of WhyNotKey that SQLite itself would store: a real (of a BLOB column, or one that an
+  /// INTEGER column keeps). It equals an integer there, or rounds to one elsewhere.
+  std::string WhyNotLocalKey(std::string_view packed_key) const;
+  bool key_may_be_real() const { return key_may_be_real_; }
   bool has_check() const { return has_check_; }
   /// A column whose default is not NULL but may hold NULL: the hook's old NULL may be a missing
   /// default.
@@ -125,8 +133,9 @@ class TableIo {
   std::string rowid_name_, default_values_;
   bool has_check_ = false;
   crdt::ColumnMask late_default_;
+  bool key_may_be_real_ = false;
   Stmt load_, read_keyed_, read_row_, insert_, delete_, read_clock_, read_dead_, write_clock_,
-      delete_clock_, write_dead_, delete_dead_, older_dead_, any_older_dead_;
+      delete_clock_, delete_own_clock_, write_dead_, delete_dead_, older_dead_, any_older_dead_;
   std::unordered_map<crdt::ColumnMask, Stmt> updates_;  // by the columns written
   std::vector<crdt::ValueView> scratch_;
 };

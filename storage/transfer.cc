@@ -204,7 +204,7 @@ Status Store::Impl::ReadTransferChunk(std::string_view bytes, TransferDecode* de
 Status Store::Impl::MergeTransferChunk(std::string_view bytes, TransferDecode* decode) {
   MergeBatch batch;
   RETURN_IF_ERROR(ReadTransferChunk(bytes, decode, &batch));
-  RETURN_IF_ERROR(MergeInMemory(&batch, true));
+  RETURN_IF_ERROR(MergeInMemory(&batch, Loading::kWithDead));
   RETURN_IF_ERROR(WriteTransferred(&batch));
   cache.Clear();  // what was loaded is as it was before
   return OkStatus();

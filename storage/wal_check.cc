@@ -138,11 +138,10 @@ Result<bool> SetDamagedWalAside(const std::string& database_path) {
 }
 
 Status CheckSound(Db& db, const std::string& path) {
-  ASSIGN_OR_RETURN(Stmt check, db.Prepare("PRAGMA integrity_check(1)", false));
-  ASSIGN_OR_RETURN(const bool row, check.Step());
-  const std::string found(row ? check.ColumnBytes(0) : "no answer");
-  if (found == "ok") return OkStatus();
-  return DataLoss(path + " is damaged: " + found + "; `patina reseed` rebuilds it from a peer");
+  ASSIGN_OR_RETURN(const auto problems, db.Problems("integrity_check(1)"));
+  if (problems.empty()) return OkStatus();
+  return DataLoss(path + " is damaged: " + problems[0] +
+                  "; `patina reseed` rebuilds it from a peer");
 }
 
 }  // namespace patina::storage

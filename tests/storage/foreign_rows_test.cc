@@ -259,6 +259,29 @@ TEST_F(ForeignRowsTest, AKeyThatTookAnothersRowidBeforeACrashIsNoForeignRow) {
   EXPECT_EQ(Ask(node_.options.path, "SELECT count(*) FROM __patina_clock_machines"), "1");
 }
 
+/// Its clock row is at the first rowid, while the row was elsewhere already when it moved.
+TEST_F(ForeignRowsTest, AKeyInsertedAgainThatMovesLeavesNoClockBehind) {
+  node_.Do("DELETE FROM machines");
+  node_.Do("INSERT INTO machines (rowid, id) VALUES (1, 'one'), (2, 'two')");
+  ASSERT_TRUE(node_.store->Checkpoint().ok());
+  node_.Do("DELETE FROM machines WHERE id = 'one'");
+  node_.Do("INSERT INTO machines (rowid, id) VALUES (7, 'one')");
+  node_.Do("UPDATE machines SET rowid = 1 WHERE id = 'two'");  // another's clock at that rowid
+  const std::string taken =
+      Ask(node_.options.path, "SELECT hex(clock) FROM __patina_clock_machines WHERE id = 1");
+  node_.Do("UPDATE machines SET rowid = 9 WHERE id = 'one'");
+  EXPECT_EQ(Ask(node_.options.path, "SELECT hex(clock) FROM __patina_clock_machines WHERE id = 1"),
+            taken);
+  node_.Do("DELETE FROM machines WHERE id = 'two'");
+  ASSERT_TRUE(node_.store->Checkpoint().ok());
+  node_.Do("DELETE FROM machines WHERE id = 'one'");
+  node_.Do("INSERT INTO machines (rowid, id) VALUES (3, 'one')");
+  node_.Do("UPDATE machines SET rowid = 4");
+  EXPECT_EQ(Ask(node_.options.path, "SELECT group_concat(id) FROM __patina_clock_machines"), "4");
+  Write("DELETE FROM __patina_log; DELETE FROM __patina_log_index");
+  EXPECT_THAT(ForeignRowsOf(*node_.store), ::testing::IsEmpty());
+}
+
 TEST_F(ForeignRowsTest, WhatIsAdoptedWinsOnEveryNode) {
   TestNode peer(node_.options.schema);
   peer.Merge(node_.Log());

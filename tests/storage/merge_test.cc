@@ -1,5 +1,9 @@
 #include <algorithm>
+#include <atomic>
 
+#include "storage/db.h"
+#include "storage/file_check.h"
+#include "storage/wal_check.h"
 #include "tests/storage/test_util.h"
 
 // The merge rules through SQLite: for every cell, and for whether the row exists, the later write
@@ -167,6 +171,59 @@ TEST_F(MergeTest, ChecksHoldForLocalWritesAndNotForMerges) {
   const auto local = a_.Try({"UPDATE c SET lo = 3"});
   ASSERT_FALSE(local.ok());
   EXPECT_THAT(local.error().message, ::testing::HasSubstr("CHECK constraint failed"));
+}
+
+TEST_F(MergeTest, ARowThatBreaksACheckTogetherIsNoDamage) {
+  Both(Write(a_, "INSERT INTO c VALUES ('k', 1, 5)"));
+  const SharedBytes low = Write(a_, "UPDATE c SET hi = 2"), high = Write(b_, "UPDATE c SET lo = 4");
+  EXPECT_EQ(a_.Merge(high), MergeState::kApplied);
+  ASSERT_TRUE(a_.store->Checkpoint().ok());
+  const std::atomic<bool> stop = false;
+  const Status pages = CheckPages(a_.options.path, stop);
+  EXPECT_TRUE(pages.ok()) << pages.error().ToString();
+  const auto report = VerifyFile(a_.options.path);
+  ASSERT_TRUE(report.ok());
+  EXPECT_THAT(report->problems, ::testing::IsEmpty());
+  auto db = Db::Open(a_.options.path, Db::Mode::kReadWriteCreate);
+  const Status sound = CheckSound(*db, a_.options.path);
+  EXPECT_TRUE(sound.ok()) << sound.error().ToString();
+  EXPECT_FALSE(db->Exec("UPDATE c SET lo = 4").ok()) << "of this connection, too";
+}
+
+// What peers insert is taken for new and not looked for first.
+TEST_F(MergeTest, AnInsertOfARowThatIsThereMergesAsAnyOther) {
+  const SharedBytes first = Write(a_, "INSERT INTO t VALUES ('k', 1, 'x'), ('l', 1, 'x')"),
+                    later = Write(c_, "INSERT INTO t VALUES ('m', 2, 'y'), ('k', 2, 'y')"),
+                    gone = Write(c_, "INSERT INTO t VALUES ('n', 2, 'y')"),
+                    deleted = Write(c_, "DELETE FROM t WHERE id = 'n'");
+  b_.options.limits.row_cache_bytes = 100;
+  b_.CloseAndOpen();
+  b_.Merge(first);
+  EXPECT_EQ(b_.store->Stats().merges_run_again, 0u);
+  b_.CloseAndOpen();
+  b_.Merge(std::vector{gone, deleted});
+  EXPECT_EQ(b_.store->Stats().merges_run_again, 1u) << "nothing was inserted that would show it";
+  b_.CloseAndOpen();
+  EXPECT_EQ(b_.Merge(later), MergeState::kApplied);
+  a_.Merge({gone, deleted, later});
+  ExpectBoth({"t: 1|'x'|'l'", "t: 2|'y'|'k'", "t: 2|'y'|'m'"});
+  b_.CrashAndOpen();
+  EXPECT_EQ(a_.Digests(), b_.Digests());
+  EXPECT_THAT(ForeignRowsOf(*b_.store), ::testing::IsEmpty());
+}
+
+TEST_F(MergeTest, WhatWasTakenForNewIsForgottenWhenTheMergeFails) {
+  b_.Merge(Write(a_, "INSERT INTO t VALUES ('k', 1, 'x')"));
+  b_.CloseAndOpen();
+  // Before the key that is there, one that only SQLite refuses.
+  RunForeign(b_.options.path,
+             "CREATE TRIGGER no BEFORE INSERT ON t WHEN new.id = 'a' BEGIN SELECT RAISE(ABORT, "
+             "'no'); END");
+  const SharedBytes both = Write(c_, "INSERT INTO t VALUES ('a', 2, 'y'), ('k', 2, 'y')");
+  EXPECT_EQ(b_.Merge(both), MergeState::kParked);
+  EXPECT_EQ(b_.Dump(), std::vector<std::string>{"t: 1|'x'|'k'"});
+  EXPECT_EQ(b_.Merge(Write(a_, "UPDATE t SET a = 3")), MergeState::kApplied);
+  EXPECT_EQ(b_.Dump(), std::vector<std::string>{"t: 3|'x'|'k'"});
 }
 
 TEST_F(MergeTest, AMergeThatChangesNoValueStillTakesTheLaterStamp) {

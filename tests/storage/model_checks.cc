@@ -18,8 +18,7 @@ OracleState OnlyColumns(const OracleState& says, const Schema& schema) {
     OracleRow kept = row;
     std::erase_if(kept.cells, [&](const auto& cell) {
       return std::none_of(table->columns.begin(), table->columns.end(), [&](const Column& column) {
-        return cell.first ==
-               (column.life == 0 ? column.name : StrCat(column.name, "#", column.life));
+        return cell.first == NameOfLife(column.name, column.life);
       });
     });
     if (kept.exists != OracleStamp() || !kept.cells.empty()) known[key] = std::move(kept);
@@ -59,32 +58,6 @@ std::string Describe(const OracleState& state) {
   return text;
 }
 
-/// As Node::Visible.
-std::vector<std::string> VisibleOf(const OracleState& state, const Schema& schema) {
-  std::vector<std::string> all;
-  for (const Table& table : schema.tables) {
-    std::vector<std::string> columns;
-    for (const char* column : {"a", "b"}) {
-      if (const auto index = table.FindColumn(column)) {
-        const uint32_t life = table.columns[*index].life;
-        columns.push_back(life == 0 ? column : StrCat(column, "#", life));
-      }
-    }
-    for (const auto& [key, row] : state) {
-      if (key.first != table.name || !row.alive) continue;
-      std::vector<crdt::ValueView> keys;
-      EXPECT_TRUE(crdt::UnpackValues(key.second, 1, &keys));
-      std::string line = StrCat(table.name, ": ", keys[0].ToString());
-      for (const std::string& column : columns) {
-        const auto cell = row.cells.find(column);
-        line += cell == row.cells.end() ? " 0" : " " + cell->second.second.ToString();
-      }
-      all.push_back(std::move(line));
-    }
-  }
-  return all;
-}
-
 std::string Joined(const std::vector<std::string>& lines) {
   std::string text;
   for (const std::string& line : lines) text += (text.empty() ? "" : "; ") + line;
@@ -115,7 +88,8 @@ void World::NoteWrite(Node& node, const Committed& committed) {
     if (node.store->applied().Contains(known)) seen = std::max(seen, record.time);
   }
   const crdt::HlcTime cluster = crdt::HlcTime::FromMs(node.ClusterMs());
-  Require(committed.time <= std::max(crdt::HlcTime{seen.bits + 1}, cluster),
+  const uint64_t ticks = options.sql == Sql::kPlain ? 0 : 1'000;  // a failed transaction takes one
+  Require(committed.time.bits <= std::max(seen.bits + 1, cluster.bits) + ticks,
           "the clock is ahead without a cause: node ", node.name, " wrote at ",
           committed.time.ToString(), ", it is ", cluster.ToString());
   Record& record = record_[id];
@@ -128,10 +102,60 @@ void World::NoteWrite(Node& node, const Committed& committed) {
   } else {
     record.says = Says(record.bytes);
   }
-  last_written_ = record.bytes;
+  written_.push_back(record.bytes);
   node.admitted.Add(id);
   Say("    writes ", Describe({committed.time.bits, id.actor, id.version}), ": ",
       DescribeRecord(record));
+}
+
+void World::NoteFailed(const Transaction& transaction, const Error& error) {
+  ++count["failed"];
+  const bool may_fail =
+      options.sql == Sql::kAny && (error.code == Errc::kFailedPrecondition ||
+                                   error.message.find("no such savepoint") != std::string::npos);
+  Require(may_fail, transaction.statements[0].sql, ": ", error.ToString());
+}
+
+/// A transaction that ran alone says what it changed, and nothing else: model.py's write().
+void World::CheckCaptured(const Node& node, const Committed& committed, const Rows& before) {
+  OracleState says;
+  if (committed.version != 0) says = record_.at({committed.actor, committed.version}).says;
+  const Rows& after = node.followed();
+  for (const auto& [name, row] : says) {
+    const Table& table = *node.store->schema().Find(name.first);
+    const auto old = before.find(name), now = after.find(name);
+    const bool had = old != before.end(), has = now != after.end(),
+               exists = row.exists != OracleStamp();
+    const auto what = [&, &row = row, &name = name] {
+      return StrCat("node ", node.name, " captured ", Describe({{name, row}}), ": ");
+    };
+    Require((exists && !row.alive) == (had && !has), what, "deleted or not");
+    if (!has) continue;
+    Require(had || (exists && row.alive), what, "an insert is no insert");
+    Require(!had || old->second != now->second, what, "the row did not change");
+    if (exists || table.merge_row) {
+      Require(row.cells.size() == table.columns.size(), what, "not all columns");
+      continue;
+    }
+    std::vector<crdt::ValueView> was, is;
+    crdt::UnpackValues(old->second, table.order.size(), &was);
+    crdt::UnpackValues(now->second, table.order.size(), &is);
+    for (size_t i = 0; i < table.order.size(); ++i) {
+      if (table.order[i].in_key) continue;
+      const Column& column = table.columns[table.order[i].index];
+      Require(row.cells.contains(NameOfLife(column.name, column.life)) == !(was[i] == is[i]), what,
+              column.name);
+    }
+  }
+  Rows changed = before;
+  for (const auto& [name, row] : after) {
+    const auto [old, is_new] = changed.try_emplace(name);
+    if (!is_new && old->second == row) changed.erase(old);
+  }
+  for (const auto& [name, row] : changed) {
+    Require(says.contains(name), "node ", node.name, " did not capture a change of ", name.first,
+            [&, &key = name.second] { return DescribeKey(key); });
+  }
 }
 
 std::string World::DescribeRecord(const Record& record) {
@@ -161,10 +185,11 @@ void World::NoteApplied(Node& node) {
     node.admitted.Add(id);
     // A transfer claims what was overwritten by what the node has already, and brings nothing of
     // it.
-    Require(record.time < due || !Holds(node.State(), id), "merged early: node ", node.name,
-            " has ", DescribeRecord(record), " of ", record.time.ToString());
+    Require(
+        record.time < due || !Holds(node.State(), id), "merged early: node ", node.name, " has ",
+        [&] { return DescribeRecord(record); }, " of ", record.time.bits);
   });
-  const Schema& schema = Schemas()[static_cast<size_t>(node.level)];
+  const Schema& schema = SchemaOf(node);
   if (node.expected_level != node.level || !node.expected_of.IsSubsetOf(applied)) {
     node.expected.clear();
     node.expected_of = crdt::VersionSet();
@@ -219,10 +244,15 @@ crdt::HlcTime World::AppliedEverywhere() const {
 /// The tables are the join of what is applied.
 void World::Check(Node& node) {
   if (!node.up || failed()) return;
-  const Schema& schema = Schemas()[static_cast<size_t>(node.level)];
-  const auto actual = node.Visible(), wanted = VisibleOf(node.expected, schema);
-  Require(actual == wanted, "the tables of node ", node.name,
-          " are not the join of what is applied: ", Joined(actual), " instead of ", Joined(wanted));
+  const Rows actual = node.Visible(), wanted = VisibleRows(node.expected, node.store->schema());
+  Require(
+      actual == wanted, "the tables of node ", node.name,
+      " are not the join of what is applied: ", [&] { return DescribeDifference(actual, wanted); });
+  Require(node.followed() == actual, "node ", node.name, " told of other changes than it made: ",
+          [&] { return DescribeDifference(node.followed(), actual); });
+  Require(
+      node.store->received().Size() == node.store->applied().Size() + node.store->Parked().size(),
+      "node ", node.name, " has received what it neither applied nor parked");
   const auto foreign = ForeignRowsOf(*node.store, 1);
   Require(foreign.empty(), "rows of node ", node.name,
           " are not as it wrote them: ", Joined(foreign));
@@ -240,13 +270,13 @@ void World::CheckStamps(Node& node) {
 
 void World::CheckRowsOfOneWriter(const Node& node) {
   for (const auto& [key, row] : node.expected) {
-    if (key.first != "machines" || !row.alive || row.cells.empty()) continue;
+    if (!SchemaOf(node).Find(key.first)->merge_row || !row.alive || row.cells.empty()) continue;
     OracleStamp newest;
     for (const auto& [column, cell] : row.cells) newest = std::max(newest, cell.first);
     const auto& known = record_[{newest.actor, newest.version}].says[key].cells;
     for (const auto& [column, cell] : row.cells) {
       Require(!known.contains(column) || cell.first == newest,
-              "a merge = \"row\" row mixes two writers: ", Describe(node.expected));
+              "a merge = \"row\" row mixes two writers: ", [&] { return Describe(node.expected); });
     }
   }
 }
@@ -308,7 +338,9 @@ void World::Heal() {
     CheckStamps(*node);
     Require(node->store->Digests() == digests, "the file of node ", node->name,
             " is not what it had in memory");
-    const std::string integrity = Ask(FileOf(node->name), "PRAGMA integrity_check");
+    // Two writers may break a CHECK together that neither broke alone.
+    const std::string integrity =
+        Ask(FileOf(node->name), "PRAGMA ignore_check_constraints = ON; PRAGMA integrity_check");
     Require(integrity == "ok", "the file of node ", node->name, ": ", integrity);
     CheckRecords(*node);
   }
@@ -321,7 +353,7 @@ void World::CheckRecords(Node& node) {
             "set aside, but its writer was not forgotten by half of the nodes");
     const bool gone = lost_.contains(id) || set_aside_.contains(id);
     Require(gone || applied, "an acknowledged write is gone from node ", node.name, ": ",
-            DescribeRecord(record));
+            [&, &record = record] { return DescribeRecord(record); });
     for (const auto& [key, row] : record.says) {
       const auto final_row = node.expected.find(key);
       const bool alive = final_row != node.expected.end() && final_row->second.alive;

@@ -5,34 +5,40 @@
 
 namespace patina::storage::model {
 
-std::vector<std::string> Node::Visible() {
-  class Rows final : public RowSink {
-   public:
-    explicit Rows(std::vector<std::string>* rows) : rows_(rows) {}
-    std::string table;
-    bool OnColumns(const std::vector<std::string>&) override { return true; }
-    bool OnRow(const std::vector<crdt::ValueView>& values) override {
-      std::string row = table + ":";
-      for (const crdt::ValueView& value : values) row += " " + value.ToString();
-      rows_->push_back(std::move(row));
-      return true;
-    }
+namespace {
 
-   private:
-    std::vector<std::string>* rows_;
-  };
-  std::vector<std::string> all;
-  Rows rows(&all);
-  for (const Table& table : store->schema().tables) {
-    rows.table = table.name;
-    std::string columns = "id";
-    for (const char* column : {"a", "b"}) {
-      if (table.FindColumn(column)) columns += StrCat(", ", column);
+class RowsOfTable final : public RowSink {
+ public:
+  RowsOfTable(const Table* table, Rows* rows) : table_(table), rows_(rows) {}
+  bool OnColumns(const std::vector<std::string>&) override { return true; }
+  bool OnRow(const std::vector<crdt::ValueView>& values) override {
+    std::vector<crdt::ValueView> key(table_->key.size());
+    for (size_t i = 0; i < values.size(); ++i) {
+      const Table::Place& place = table_->order[i];
+      if (place.in_key) key[place.index] = values[i];
     }
-    const std::string sql = StrCat("SELECT ", columns, " FROM ", table.name, " ORDER BY id");
-    world_->RequireOk(reader().Query({sql, {}, {}}, {}, rows), sql);
+    (*rows_)[{table_->name, crdt::PackValues(key)}] = crdt::PackValues(values);
+    return true;
   }
-  return all;
+
+ private:
+  const Table* table_;
+  Rows* rows_;
+};
+
+}  // namespace
+
+Rows Node::Visible() {
+  Rows rows;
+  for (const Table& table : store->schema().tables) {
+    std::string names;
+    for (const std::string& column : table.AllColumnNames())
+      names += (names.empty() ? "" : ", ") + QuoteName(column);
+    const std::string sql = StrCat("SELECT ", names, " FROM ", QuoteName(table.name));
+    RowsOfTable into(&table, &rows);
+    world_->RequireOk(reader().Query({sql, {}, {}}, {}, into), sql);
+  }
+  return rows;
 }
 
 namespace {

@@ -24,41 +24,26 @@ uint64_t BytesOfFile(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
 }
 
+FileImage MakeEmptyFile(Sql sql) {
+  test::TemporaryFolder folder;
+  FakeClock clock(World::kStartMs);
+  StoreOptions options;
+  options.path = folder.File("empty.db");
+  options.schema = Schemas(sql)[0];
+  options.clock = &clock;
+  auto store = Store::Open(options);
+  EXPECT_TRUE(store.ok() && (*store)->Close().ok());
+  store->reset();
+  return FileImage{test::ReadFile(options.path), {}};
+}
+
 /// An empty node's file: made once, because making its tables takes longer than most histories.
-const FileImage& EmptyFile() {
-  static const FileImage image = [] {
-    test::TemporaryFolder folder;
-    FakeClock clock(World::kStartMs);
-    StoreOptions options;
-    options.path = folder.File("empty.db");
-    options.schema = Schemas()[0];
-    options.clock = &clock;
-    auto store = Store::Open(options);
-    EXPECT_TRUE(store.ok() && (*store)->Close().ok());
-    store->reset();
-    return FileImage{test::ReadFile(options.path), {}};
-  }();
-  return image;
+const FileImage& EmptyFile(Sql sql) {
+  static const FileImage plain = MakeEmptyFile(Sql::kPlain), any = MakeEmptyFile(Sql::kAny);
+  return sql == Sql::kPlain ? plain : any;
 }
 
 }  // namespace
-
-const std::vector<Schema>& Schemas() {
-  static const std::vector<Schema> schemas = [] {
-    const auto schema = [](bool has_b, bool b_was_dropped) {
-      const std::string columns =
-          StrCat(", a INTEGER DEFAULT 0", has_b ? ", b INTEGER DEFAULT 0" : "");
-      const std::string dropped = b_was_dropped ? "dropped = [\"b\"]\n" : "";
-      return MustParse(
-          StrCat("CREATE TABLE services (id INTEGER NOT NULL PRIMARY KEY", columns,
-                 ");\nCREATE TABLE machines (id INTEGER NOT NULL PRIMARY KEY", columns, ");"),
-          StrCat("[services]\n", dropped, "[machines]\nmerge = \"row\"\n", dropped));
-    };
-    return std::vector<Schema>{schema(false, false), schema(true, false), schema(false, true),
-                               schema(true, true)};
-  }();
-  return schemas;
-}
 
 Node::Node(World* world, size_t number)
     : name(number), world_(world), clock_(world->now_ms), true_ms_(world->now_ms) {
@@ -70,7 +55,7 @@ Node::Node(World* world, size_t number)
   options_.limits.page_cache_kib = 256;
   options_.allow_destructive = true;
   options_.mutant = world->options.broken.store;
-  backup = EmptyFile();
+  backup = EmptyFile(world->options.sql);
   PutImage(backup);
 }
 
@@ -84,7 +69,7 @@ void Node::Start() {
   clock_error_ms = wall_error_ms;
   SetClocks();
   options_.seed = world_->rng.Next() | 1;
-  options_.schema = Schemas()[static_cast<size_t>(level)];
+  options_.schema = world_->SchemaOf(*this);
   // How much of the log a checkpoint leaves.
   const uint64_t log_bytes[] = {0, 200, 1u << 20, 1u << 20};
   options_.limits.log_bytes_max = log_bytes[world_->rng.Below(4)];
@@ -102,6 +87,7 @@ void Node::Start() {
   own_publications_.clear();
   for (const auto& [other, heard_ms] : last_heard_ms) frontier_->Heard(NameOf(other), heard_ms);
   log_sizes_.clear();
+  FollowAnew();
   NoteCommit();
 }
 
@@ -118,8 +104,9 @@ void Node::UseSchema(int next) {
     Stop();
     return Start();
   }
-  const auto changed = store->ApplySchema(Schemas()[static_cast<size_t>(level)], true, &effects_);
+  const auto changed = store->ApplySchema(world_->SchemaOf(*this), true, &effects_);
   if (!changed.ok()) return world_->RequireOk(Error(changed.error()), "changing the schema");
+  FollowAnew();
   SettleParked();
 }
 
@@ -159,6 +146,30 @@ void Node::NoteCommit() {
   world_->NoteApplied(*this);
 }
 
+void Node::FollowAnew() {
+  store->SetEffectTables(std::vector<bool>(store->schema().tables.size(), true));
+  followed_ = Visible();
+}
+
+void Node::FollowEffects() {
+  if (effects_.rows_unknown) return FollowAnew();
+  for (const RowEffect& effect : effects_.rows) {
+    const Rows::key_type row_name(store->schema().tables[effect.table].name, effect.key);
+    const auto row = followed_.find(row_name);
+    world_->Require(effect.before.has_value()
+                        ? row != followed_.end() && row->second == *effect.before
+                        : row == followed_.end(),
+                    "node ", name, " tells of another row than it had: ", [&] {
+                      return DescribeEffects(effects_, store->schema());
+                    });
+    if (effect.after) {
+      followed_[row_name] = *effect.after;
+    } else {
+      followed_.erase(row_name);
+    }
+  }
+}
+
 // ---- Time ---------------------------------------------------------------------------------------
 
 int64_t Node::ClusterMs() const { return world_->now_ms + clock_error_ms; }
@@ -187,25 +198,54 @@ void Node::MeasureOffsets(const std::vector<Node*>& peers) {
 
 // ---- Writing and receiving ----------------------------------------------------------------------
 
-void Node::Write(const Transaction& transaction) {
-  const auto results = store->Execute({&transaction, 1}, &effects_);
-  if (!results[0].ok()) return world_->RequireOk(Error(results[0].error()), "writing");
-  if (results[0]->version > 0) world_->NoteWrite(*this, *results[0]);
+void Node::Write(const std::vector<Transaction>& group) {
+  const Rows before = followed_;
+  uint64_t seq = store->last_seq(), version = store->applied().Head(store->actor());
+  const auto results = store->Execute(group, &effects_);
+  FollowEffects();
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].ok()) {
+      world_->NoteFailed(group[i], results[i].error());
+      continue;
+    }
+    if (results[i]->version > 0) {
+      world_->Require(results[i]->version == ++version && results[i]->seq == ++seq,
+                      "versions or change numbers have gaps");
+      world_->NoteWrite(*this, *results[i]);
+    }
+    if (group.size() == 1) world_->CheckCaptured(*this, *results[i], before);
+  }
+  world_->Require(store->last_seq() == seq, "a change number is lost");
   NoteCommit();
 }
 
-bool Node::Receive(const SharedBytes& change) {
-  const auto merge = [&]() -> Result<MergeOutcome> {
-    if (crdt::IsManifest(*change)) return ReceiveLarge(change);
-    ASSIGN_OR_RETURN(const auto outcomes, store->Merge({&change, 1}, &effects_));
-    return outcomes.front();
-  };
-  const auto merged = merge();
-  if (!merged.ok()) {
-    world_->RequireOk(Error(merged.error()), "merging");
+bool Node::Receive(const std::vector<SharedBytes>& changes) {
+  std::vector<SharedBytes> small;
+  for (const SharedBytes& change : changes) {
+    if (!crdt::IsManifest(*change)) {
+      small.push_back(change);
+      continue;
+    }
+    const auto outcome = ReceiveLarge(change);
+    if (!outcome.ok()) {
+      world_->RequireOk(Error(outcome.error()), "merging a large transaction");
+      return true;
+    }
+    if (!Receive(*outcome)) return false;
+  }
+  if (small.empty()) return true;
+  const auto outcomes = store->Merge(small, &effects_);
+  if (!outcomes.ok()) {
+    world_->RequireOk(Error(outcomes.error()), "merging");
     return true;
   }
-  const MergeOutcome& outcome = *merged;
+  FollowEffects();
+  bool all = true;
+  for (const MergeOutcome& outcome : *outcomes) all = Receive(outcome) && all;
+  return all;
+}
+
+bool Node::Receive(const MergeOutcome& outcome) {
   world_->Require(outcome.state != MergeState::kRejected, "rejected: ", outcome.reason);
   if (outcome.state == MergeState::kParked) ++world_->count["parked"];
   if (outcome.state == MergeState::kDuplicate) ++world_->count["duplicates"];
@@ -232,12 +272,15 @@ Result<MergeOutcome> Node::ReceiveLarge(const SharedBytes& manifest) {
     RETURN_IF_ERROR(store->StageLargeChunk(id, i, *change.chunks[i]));
     NoteCommit();
   }
-  return store->MergeLarge(id, &effects_);
+  ASSIGN_OR_RETURN(MergeOutcome outcome, store->MergeLarge(id, &effects_));
+  FollowEffects();
+  return outcome;
 }
 
 void Node::SettleParked() {
   const auto settled = store->SettleParked(&effects_);
   if (!settled.ok()) return world_->RequireOk(Error(settled.error()), "settling");
+  FollowEffects();
   world_->count["unparked"] += settled->size();
   NoteCommit();
 }
@@ -254,9 +297,13 @@ void Node::Pull(Node& peer, size_t limit) {
   if (!range.ok()) return world_->RequireOk(Error(range.error()), "reading a log");
   world_->rng.Shuffle(range->changes);
   if (range->changes.size() > limit) range->changes.resize(limit);
+  const size_t together = world_->ReceivedTogether();
+  std::vector<SharedBytes> batch;
   for (const auto& [id, bytes] : range->changes) {
     ++world_->count["log range changes"];
-    if (!Receive(bytes)) return Resolve(peer);
+    batch.push_back(bytes);
+    if (batch.size() < together && id != range->changes.back().first) continue;
+    if (!Receive(std::exchange(batch, {}))) return Resolve(peer);
   }
   if (!range->not_at_hand.empty()) peer.SendTransfer(*this);
 }
@@ -300,6 +347,7 @@ void Node::TakeTransfer(const Transfer& transfer) {
   const Status merged = store->MergeTransfer(number, &effects_);
   if (merged.ok()) {
     ++world_->count["transfers"];
+    FollowEffects();
     return NoteCommit();
   }
   world_->RequireOk(store->AbandonTransfers(), "abandoning");

@@ -9,6 +9,7 @@
 
 #include "gossip/frontier.h"
 #include "storage/store.h"
+#include "tests/storage/model_sql.h"
 #include "tests/storage/test_util.h"
 
 // One agent of the cluster model: a real store and a real frontier, pulled, gossiped with, crashed
@@ -75,9 +76,9 @@ class Node {
   void MeasureOffsets(const std::vector<Node*>& peers);
 
   // Writing and receiving.
-  void Write(const Transaction& transaction);
-  /// False if it is too old to be taken.
-  bool Receive(const SharedBytes& change);
+  void Write(const std::vector<Transaction>& group);
+  /// In one commit, but for large ones. False if one is too old to be taken.
+  bool Receive(const std::vector<SharedBytes>& changes);
   LargeChange ReadLarge(const ChangeId& id) { return storage::ReadLarge(reader(), id); }
   void SettleParked();
   void Checkpoint();
@@ -94,8 +95,10 @@ class Node {
   void ForgetDead();
   crdt::HlcTime Complete() const;
 
-  /// All rows of all tables, for people, in order.
-  std::vector<std::string> Visible();
+  /// All rows of all tables.
+  Rows Visible();
+  /// The same, followed from what the store said of each commit.
+  const Rows& followed() const { return followed_; }
   /// Rows with tombstones and stamps, from the file after a checkpoint.
   OracleState State();
 
@@ -119,12 +122,15 @@ class Node {
   int expected_level = -1;
 
  private:
+  bool Receive(const MergeOutcome& outcome);
   Result<MergeOutcome> ReceiveLarge(const SharedBytes& manifest);
   crdt::VersionSet OwnVersions() const;
   bool Satisfies(const gossip::Publication& publication) const;
   crdt::HlcTime Line() const;
-  /// After each call that may have committed.
+  /// After each call that may have committed, with those that tell effects: after FollowEffects.
   void NoteCommit();
+  void FollowEffects();
+  void FollowAnew();
   Reader& reader();
 
   World* world_;
@@ -137,9 +143,7 @@ class Node {
   std::vector<uint64_t> log_sizes_;  // of the write-ahead log after each commit of this process
   uint64_t transfers_ = 0;
   CommitEffects effects_;
+  Rows followed_;
 };
-
-/// Deployed in this order, at another time on each node, some skipped.
-const std::vector<Schema>& Schemas();
 
 }  // namespace patina::storage::model

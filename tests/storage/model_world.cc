@@ -6,7 +6,6 @@ namespace patina::storage::model {
 namespace {
 
 constexpr size_t kNodes = 4;
-constexpr const char* kTables[] = {"services", "machines"};
 
 template <class T>
 const T& PickOf(Rng& rng, const std::vector<T>& choices) {
@@ -59,13 +58,26 @@ void World::Send(Node& sender, Node& receiver, Transfer transfer) {
                     now_ms + kMessageLifeMs});
 }
 
+bool World::Arrives(const Wire& wire) const {
+  return now_ms < wire.end_of_life_ms && Linked(*wire.sender, *wire.receiver);
+}
+
+/// With others for the same node, now and then.
 void World::Deliver(const Wire& wire) {
-  if (now_ms >= wire.end_of_life_ms || !Linked(*wire.sender, *wire.receiver)) return;
-  if (wire.change != nullptr) {
-    wire.receiver->Receive(wire.change);
-  } else {
-    wire.receiver->TakeTransfer(*wire.transfer);
+  if (!Arrives(wire)) return;
+  if (wire.change == nullptr) return wire.receiver->TakeTransfer(*wire.transfer);
+  std::vector<SharedBytes> changes = {wire.change};
+  const size_t together = ReceivedTogether();
+  for (const Wire& other : wires_) {
+    if (changes.size() >= together) break;
+    if (other.receiver == wire.receiver && other.change != nullptr && Arrives(other))
+      changes.push_back(other.change);  // and once more, later
   }
+  wire.receiver->Receive(changes);
+}
+
+size_t World::ReceivedTogether() {
+  return options.sql == Sql::kPlain ? 1 : static_cast<size_t>(rng.Between(1, 6));
 }
 
 /// Some time of normal work: pull, publish, gossip, collect; each with a chance.
@@ -158,7 +170,7 @@ bool World::Happen(Event event, Node& node, Node& peer) {
       }
       return true;
     case Event::kSchema: {
-      const int newest = static_cast<int>(Schemas().size()) - 1;
+      const int newest = static_cast<int>(Schemas(options.sql).size()) - 1;
       if (node.level >= newest) return false;
       node.UseSchema(std::min(newest, node.level + PickOf(rng, std::vector<int>{1, 1, 1, 2, 3})));
       return true;
@@ -220,42 +232,22 @@ void World::Partition(const Node& node) {
 }
 
 void World::WriteSomething(Node& node) {
-  Transaction transaction = RandomTransaction(node);
-  if (transaction.statements.empty()) return;
-  transaction.large = options.large && rng.Chance(0.25);
-  const size_t before = record_.size();
-  node.Write(transaction);
-  if (record_.size() == before) return;
-  const SharedBytes change = last_written_;
-  for (const auto& receiver : nodes_) {
-    if (receiver.get() == &node) continue;
-    const uint64_t copies = lossy_ ? PickOf(rng, std::vector<uint64_t>{0, 0, 1, 1, 2}) : 1;
-    for (uint64_t i = 0; i < copies; ++i) Send(node, *receiver, change);
+  written_.clear();
+  const auto group = RandomGroup(options.sql, node.store->schema(), options.large, rng);
+  if (group.empty()) return;
+  for (const Transaction& transaction : group) {
+    for (const Statement& statement : transaction.statements)
+      Say(transaction.large ? "    large: " : "    ", statement.sql);
+    Say("    ;");
   }
-}
-
-Transaction World::RandomTransaction(const Node& node) {
-  Transaction transaction;
-  for (uint64_t left = PickOf(rng, std::vector<uint64_t>{1, 1, 2, 3}); left > 0; --left) {
-    const std::string table = kTables[rng.Below(2)], key = StrCat(1 + rng.Below(2));
-    std::string names, values, sets;
-    for (const Column& column : node.store->schema().Find(table)->columns) {
-      if (!rng.Chance(0.6)) continue;
-      const std::string value = StrCat(rng.Between(1, 9));
-      names += ", " + column.name;
-      values += ", " + value;
-      sets += (sets.empty() ? "" : ", ") + column.name + " = " + value;
+  node.Write(group);
+  for (const SharedBytes& change : written_) {
+    for (const auto& receiver : nodes_) {
+      if (receiver.get() == &node) continue;
+      const uint64_t copies = lossy_ ? PickOf(rng, std::vector<uint64_t>{0, 0, 1, 1, 2}) : 1;
+      for (uint64_t i = 0; i < copies; ++i) Send(node, *receiver, change);
     }
-    const std::string into = table + " (id" + names + ") VALUES (" + key + values + ")";
-    const uint64_t verb = rng.Below(6);
-    std::string sql = verb < 2   ? "INSERT OR IGNORE INTO " + into
-                      : verb < 4 ? "UPDATE " + table + " SET " + sets + " WHERE id = " + key
-                      : verb < 5 ? "REPLACE INTO " + into
-                                 : "DELETE FROM " + table + " WHERE id = " + key;
-    if ((verb == 2 || verb == 3) && sets.empty()) continue;
-    transaction.statements.push_back({std::move(sql), {}, {}});
   }
-  return transaction;
 }
 
 /// The file is an older one. What no other file has received is lost.

@@ -4,6 +4,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,8 @@
 //
 // After each event, on each node it touched:
 //
+//   the store told of each row that a commit changed, and of none else; a transaction says what it
+//   changed;
 //   state = join of the applied changesets, each whole, but for collected tombstones; no version is
 //   used twice; nothing from the future is merged early; no clock runs ahead without a cause;
 //   nothing is refused or set aside unless a file lost commits or a member was forgotten.
@@ -62,6 +65,7 @@ struct Outcome {
 struct RunOptions {
   Broken broken;
   bool trace = false;
+  Sql sql = Sql::kPlain;
   bool large = false;  // some transactions are large ones, in chunks of a row
 };
 Outcome RunHistory(const History& history, const RunOptions& options = {});
@@ -78,10 +82,18 @@ class World {
   void Heal();
 
   bool failed() const { return !violation.empty(); }
-  /// The first violation counts.
+  /// The first violation counts. What takes long to say is a function that is only called then.
   template <class... What>
   void Require(bool condition, const What&... what) {
-    if (!condition && violation.empty()) violation = StrCat(what...);
+    if (condition || !violation.empty()) return;
+    const auto said = [](const auto& part) -> decltype(auto) {
+      if constexpr (std::is_invocable_v<decltype(part)>) {
+        return part();
+      } else {
+        return (part);
+      }
+    };
+    violation = StrCat(said(what)...);
   }
   void RequireOk(const Status& status, const std::string& what) {
     if (!status.ok()) Require(false, what, ": ", status.error().ToString());
@@ -93,6 +105,8 @@ class World {
 
   // What nodes tell.
   void NoteWrite(Node& node, const Committed& committed);
+  void NoteFailed(const Transaction& transaction, const Error& error);
+  void CheckCaptured(const Node& node, const Committed& committed, const Rows& before);
   const LargeChange& Large(const ChangeId& id) const { return record_.at(id).large; }
   /// The node has applied more, now.
   void NoteApplied(Node& node);
@@ -107,6 +121,11 @@ class World {
   crdt::HlcTime AppliedEverywhere() const;
   uint64_t NextSerial() { return ++serial_; }
   const std::vector<std::unique_ptr<Node>>& nodes() const { return nodes_; }
+  const Schema& SchemaOf(const Node& node) const {
+    return Schemas(options.sql)[static_cast<size_t>(node.level)];
+  }
+  /// How many changes a node merges in one commit.
+  size_t ReceivedTogether();
 
   static constexpr int64_t kStartMs = 1'800'000'000'000;
   int64_t now_ms = kStartMs + 10 * kHourMs;
@@ -133,10 +152,10 @@ class World {
 
   bool Happen(Event event, Node& node, Node& peer);
   bool HappenToProcess(Event event, Node& node);
+  bool Arrives(const Wire& wire) const;
   void Deliver(const Wire& wire);
   void Round(double thorough);
   void WriteSomething(Node& node);
-  Transaction RandomTransaction(const Node& node);
   void Partition(const Node& node);
   void RollBack(Node& node, const FileImage& image);
   std::vector<std::pair<Node*, Node*>> Pairs() const;
@@ -154,7 +173,7 @@ class World {
   test::TemporaryFolder folder_;
   std::vector<Wire> wires_;
   std::map<ChangeId, Record> record_;
-  SharedBytes last_written_;
+  std::vector<SharedBytes> written_;  // by the last event
   std::set<ChangeId> lost_, set_aside_;
   std::map<size_t, std::set<size_t>> forgotten_by_;
   bool lost_commits_ = false;

@@ -22,7 +22,7 @@ void PrintTo(const Case& broken, std::ostream* out) { *out << broken.name; }
 
 class MutantsTest : public ::testing::TestWithParam<Case> {
  protected:
-  MutantsTest() { SetLogLevel(LogLevel::kError); }
+  MutantsTest() { SetLogLevel(LogLevel::kOff); }
 };
 
 TEST_P(MutantsTest, IsCaught) {

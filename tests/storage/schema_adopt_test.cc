@@ -98,5 +98,19 @@ TEST(SchemaAdoptTest, WhatCannotBeReplicatedIsNotAdopted) {
   EXPECT_EQ(node.store->last_seq(), 0u);
 }
 
+TEST(SchemaAdoptTest, KeysThatAreRealsAreNamedAndNothingIsAdopted) {
+  TestNode node(MustParse(kBefore));
+  RunForeign(node.options.path,
+             "CREATE TABLE b (x TEXT NOT NULL, y BLOB NOT NULL, PRIMARY KEY (x, y));"
+             "INSERT INTO b VALUES ('k', 1), ('l', 1.5)");
+  const auto outcome = node.Apply(
+      MustParse("CREATE TABLE z (id TEXT NOT NULL PRIMARY KEY);"
+                "CREATE TABLE b (x TEXT NOT NULL, y BLOB NOT NULL, PRIMARY KEY (x, y))"));
+  ASSERT_FALSE(outcome.ok());
+  EXPECT_THAT(outcome.error().message,
+              ::testing::HasSubstr("table b, key column y: 1.5 is a real, and no key can be one"));
+  EXPECT_EQ(node.store->last_seq(), 0u);
+}
+
 }  // namespace
 }  // namespace patina::storage

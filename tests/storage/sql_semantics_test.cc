@@ -218,6 +218,30 @@ TEST_F(SqlTest, ATableMergedByRowSendsAllItsColumns) {
   EXPECT_EQ(node_.Do("UPDATE whole SET a = 3").version, 0u);
 }
 
+// SQLite takes 1.0 for 1 where a column has no numeric type of its own: two rows here would be one
+// there.
+TEST_F(SqlTest, ARealIsNoKey) {
+  TestNode node(
+      MustParse("CREATE TABLE b (id BLOB NOT NULL PRIMARY KEY, a);"
+                "CREATE TABLE w (id BLOB NOT NULL PRIMARY KEY, a) WITHOUT ROWID;"
+                "CREATE TABLE i (x TEXT NOT NULL, n INTEGER NOT NULL, a, PRIMARY KEY (x, n))"));
+  node.Do({"INSERT INTO b VALUES (1, 'one')", "INSERT INTO w VALUES (1, 'one')",
+           "INSERT INTO i VALUES (1.0, 1.0, 'text and integer by their columns')"});
+  const auto rows = node.Dump();
+  for (const char* sql :
+       {"INSERT INTO b VALUES (2.0, 'two')", "REPLACE INTO b VALUES (1.0, 'real')",
+        "UPDATE b SET id = 1.0", "REPLACE INTO w VALUES (1.0, 'real')", "UPDATE w SET id = 1.5",
+        "INSERT INTO i VALUES ('k', -9223372036854775808.0, 'equals an integer')"}) {
+    for (const bool large : {false, true}) {
+      const auto wrong = large ? node.TryLarge({sql}) : node.Try({sql});
+      ASSERT_FALSE(wrong.ok()) << sql;
+      EXPECT_EQ(wrong.error().code, Errc::kFailedPrecondition);
+      EXPECT_THAT(wrong.error().message, ::testing::HasSubstr(" is a real, and no key can be one"));
+    }
+  }
+  EXPECT_EQ(node.Dump(), rows);
+}
+
 TEST_F(SqlTest, ATableOfKeysOnlyTravels) {
   EXPECT_EQ(Said({"INSERT INTO only_key VALUES ('k')"}), "only_key+('k')");
   EXPECT_EQ(node_.Do("REPLACE INTO only_key VALUES ('k')").version, 0u);

@@ -359,11 +359,11 @@ void JoinInto(OracleState& state, const OracleState& more) {
   for (const auto& [key, row] : more) state[key] = Join(state[key], row);
 }
 
-namespace {
-
 std::string NameOfLife(std::string_view name, uint32_t life) {
   return life == 0 ? std::string(name) : StrCat(name, "#", life);
 }
+
+namespace {
 
 std::string NameInOracle(const Table& table) { return NameOfLife(table.name, table.life); }
 
@@ -405,24 +405,39 @@ OracleState Says(const LargeChange& change) {
   return all;
 }
 
-std::vector<std::string> Visible(const OracleState& state, const Schema& schema) {
-  std::vector<std::string> all;
+Rows VisibleRows(const OracleState& state, const Schema& schema) {
+  Rows rows;
   for (const auto& [name, row] : state) {
     const Table* table = FindInSchema(schema, name.first);
     if (!row.alive || table == nullptr) continue;
-    std::vector<crdt::ValueView> key;
-    EXPECT_TRUE(crdt::UnpackValues(name.second, 64, &key));
-    std::map<std::string, crdt::ValueView> values;
-    for (size_t i = 0; i < key.size(); ++i) values[table->key[i].name] = key[i];
-    for (const Column& column : table->columns) {
+    std::vector<crdt::ValueView> key, values;
+    EXPECT_TRUE(crdt::UnpackValues(name.second, table->key.size(), &key));
+    for (const Table::Place& place : table->order) {
+      if (place.in_key) {
+        values.push_back(key[place.index]);
+        continue;
+      }
+      const Column& column = table->columns[place.index];
       const auto cell = row.cells.find(NameOfLife(column.name, column.life));
-      values[column.name] =
-          cell == row.cells.end() ? column.default_value.view() : cell->second.second.view();
+      values.push_back(cell == row.cells.end() ? column.default_value.view()
+                                               : cell->second.second.view());
     }
-    std::vector<crdt::ValueView> sorted;
-    sorted.reserve(values.size());
-    for (const auto& [column, value] : values) sorted.push_back(value);
-    all.push_back(table->name + ": " + Joined(sorted));
+    rows[{table->name, name.second}] = crdt::PackValues(values);
+  }
+  return rows;
+}
+
+std::vector<std::string> Visible(const OracleState& state, const Schema& schema) {
+  std::vector<std::string> all;
+  for (const auto& [name, row] : VisibleRows(state, schema)) {
+    const auto columns = schema.Find(name.first)->AllColumnNames();
+    std::vector<crdt::ValueView> values;
+    EXPECT_TRUE(crdt::UnpackValues(row, columns.size(), &values));
+    std::map<std::string, crdt::ValueView> by_name;
+    for (size_t i = 0; i < values.size(); ++i) by_name[columns[i]] = values[i];
+    values.clear();
+    for (const auto& [column, value] : by_name) values.push_back(value);
+    all.push_back(name.first + ": " + Joined(values));
   }
   std::sort(all.begin(), all.end());
   return all;

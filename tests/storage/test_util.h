@@ -149,6 +149,8 @@ struct OracleRow {
   std::map<std::string, std::pair<OracleStamp, crdt::Value>> cells;
 };
 
+/// "b", or "b#1" in its second life.
+std::string NameOfLife(std::string_view name, uint32_t life);
 /// (table, packed key) -> row. A column or table in a later life has a name of its own: "b#1".
 using OracleState = std::map<std::pair<std::string, std::string>, OracleRow>;
 
@@ -157,6 +159,10 @@ void JoinInto(OracleState& state, const OracleState& more);
 /// What a changeset says.
 OracleState Says(const SharedBytes& changeset);
 OracleState Says(const LargeChange& change);
+/// Table and packed key -> all columns packed in the order of their declaration.
+using Rows = std::map<std::pair<std::string, std::string>, std::string>;
+/// What a node of this schema shows of a state.
+Rows VisibleRows(const OracleState& state, const Schema& schema);
 /// As TestNode::Dump() of a node with this schema.
 std::vector<std::string> Visible(const OracleState& state, const Schema& schema);
 /// Stamps of all live rows, "table key column value time actor version", for comparing with
