@@ -155,6 +155,99 @@ TEST(ClusterClockTest, TwoNodesThatDifferDoNotRunAfterEachOther) {
   EXPECT_EQ(clock.CorrectionMs(), 0);
 }
 
+/// A host's clocks and what it hears of peers that are all right.
+class ClusterClockJumpTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kHourMs = 3'600'000;
+  ClusterClockJumpTest() { Pass(); }
+  void Advance(int64_t ms) {
+    true_ms_ += ms;
+    now_ += std::chrono::milliseconds(ms);
+    clock_.SetWallMs(true_ms_ + error_ms_);
+    clock_.Advance(now_);
+  }
+  /// A second, and an answer of each peer.
+  void Pass(std::initializer_list<const char*> peers = {}) {
+    Advance(700);
+    for (const char* peer : peers) clock_.OnSample(peer, true_ms_, Duration(0), now_);
+    Advance(300);
+  }
+  int64_t ErrorMs() const { return clock_.ClusterTimeMs(now_) - true_ms_; }
+
+  ClusterClock clock_{100};
+  Instant now_ = Instant(std::chrono::seconds(5));
+  int64_t true_ms_ = 1'800'000'000'000, error_ms_ = 0;
+};
+
+TEST_F(ClusterClockJumpTest, AJumpIsNotFollowedByWhoHearsNobodyOrOnePeer) {
+  for (const int64_t jump : {kHourMs, -kHourMs}) {
+    error_ms_ = jump;
+    Pass();
+    Pass();
+    EXPECT_EQ(ErrorMs(), 0) << "alone";
+    EXPECT_EQ(clock_.CorrectionMs(), -jump);
+    Pass({"b"});
+    EXPECT_EQ(ErrorMs(), 0);
+    clock_.Forget("b");
+    Pass();
+    EXPECT_EQ(ErrorMs(), 0);
+    error_ms_ = 0;
+    Pass();
+    EXPECT_EQ(ErrorMs(), 0) << "and back";
+  }
+}
+
+TEST_F(ClusterClockJumpTest, WhoWasWrongAndKnewItStaysRightAlone) {
+  error_ms_ = kHourMs;
+  clock_ = ClusterClock(100);
+  Pass();
+  EXPECT_EQ(ErrorMs(), kHourMs) << "a host that starts has nothing else to go by";
+  Pass({"b", "c"});
+  EXPECT_EQ(ErrorMs(), 0);
+  clock_.Forget("b");
+  Pass({"c"});
+  EXPECT_EQ(ErrorMs(), 0);
+  clock_.Forget("c");
+  Pass();
+  Pass();
+  EXPECT_EQ(ErrorMs(), 0);
+}
+
+TEST_F(ClusterClockJumpTest, AJumpThatThePeersConfirmIsFollowed) {
+  // The host slept: its steady clock stood still.
+  Pass({"b"});
+  true_ms_ += 10 * 60'000;
+  Pass();
+  EXPECT_EQ(ErrorMs(), -10 * 60'000) << "until somebody says so";
+  Pass({"b"});
+  EXPECT_EQ(ErrorMs(), 0);
+  EXPECT_EQ(clock_.CorrectionMs(), 0);
+}
+
+TEST_F(ClusterClockJumpTest, AClockThatIsSetRightIsTrustedAgain) {
+  error_ms_ = kHourMs;
+  clock_ = ClusterClock(100);
+  Pass({"b", "c"});
+  Pass({"b", "c"});
+  EXPECT_EQ(clock_.CorrectionMs(), -kHourMs);
+  error_ms_ = 0;
+  Pass({"b", "c"});
+  EXPECT_EQ(clock_.CorrectionMs(), 0);
+  EXPECT_EQ(ErrorMs(), 0);
+}
+
+TEST_F(ClusterClockJumpTest, AClockThatIsMovedBitByBitIsFollowed) {
+  for (int i = 0; i < 100; ++i) {
+    error_ms_ += 10;
+    Pass();
+  }
+  EXPECT_EQ(clock_.CorrectionMs(), 0);
+  EXPECT_EQ(ErrorMs(), 1'000);
+  Pass({"b", "c"});
+  Pass({"b", "c"});
+  EXPECT_EQ(ErrorMs(), 0) << "the peers know better";
+}
+
 TEST(ClusterClockTest, HalfTheRoundTripIsAddedToWhatThePeerSaid) {
   ClusterClock clock(100);
   const Instant now = Instant(std::chrono::seconds(5));

@@ -75,5 +75,59 @@ TEST(ClusterProcessTest, ANodeThatWasAwayCatchesUpAndGoesOnWriting) {
   EXPECT_EQ(equal.exit_code, 0) << equal.error;
 }
 
+/// A second of writes on an agent whose clock is an hour wrong, alone or among its peers: they are
+/// neither from the future nor older than what was written before.
+TEST(ClusterProcessTest, AWrongHourChangesNeitherWhoWinsNorWhatIsKept) {
+  TestFleet fleet(0);
+  TestAgent::Options options;
+  options.fault_injection = true;
+  for (int i = 0; i < 3; ++i) {
+    fleet.Add(options);
+    options.seed = fleet[0].gossip();
+  }
+  ASSERT_TRUE(Eventually([&] { return fleet[2].AliveMembers().size() == 3; }));
+  const auto fault = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "fault");
+    arguments.insert(arguments.end(), {"--api", fleet[2].api()});
+    const RunResult result = RunPatina(arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.error;
+  };
+  ASSERT_EQ(fleet[0].Exec({kInsert, "app", "acme"}).exit_code, 0);
+  ASSERT_EQ(fleet.WaitEqual().exit_code, 0);
+  for (const std::string wrong_by_ms : {"3600000", "-3600000"}) {
+    for (const bool alone : {true, false}) {
+      SCOPED_TRACE(wrong_by_ms + (alone ? " alone" : ""));
+      const auto write = [&](size_t agent, const std::string& what) {
+        const RunResult written =
+            fleet[agent].Exec({"UPDATE apps SET organization = ?1", what + wrong_by_ms});
+        EXPECT_EQ(written.exit_code, 0) << written.error;
+      };
+      if (alone) fault({"cut"});
+      write(1, "before");
+      fault({"clock", wrong_by_ms});
+      const std::string ledger =
+          fleet.folder() / ("ledger" + wrong_by_ms + (alone ? "-alone" : ""));
+      const RunResult wrote = RunPatina({"bench", "ledger-write", "--agents", fleet[2].api(),
+                                         "--ledger", ledger, "--seconds", "1"});
+      EXPECT_EQ(wrote.exit_code, 0) << wrote.error;
+      write(2, "wrong hour");
+      fault({"heal"});
+      const RunResult checked = RunPatina(
+          {"bench", "ledger-check", "--agents", fleet.apis(), "--ledger", ledger, "--wait", "20"});
+      EXPECT_EQ(checked.exit_code, 0) << checked.out << checked.error;
+      const RunResult equal = fleet.WaitEqual();
+      EXPECT_EQ(equal.exit_code, 0) << equal.error;
+      EXPECT_EQ(fleet[0].QueryCell("SELECT organization FROM apps WHERE name = 'app'"),
+                "wrong hour" + wrong_by_ms);
+      write(0, "after");
+      EXPECT_EQ(fleet.WaitEqual().exit_code, 0);
+      EXPECT_EQ(fleet[2].QueryCell("SELECT organization FROM apps WHERE name = 'app'"),
+                "after" + wrong_by_ms);
+    }
+  }
+  const RunResult verified = RunPatina({"verify", "--api", fleet[1].api()});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.error;
+}
+
 }  // namespace
 }  // namespace patina::test

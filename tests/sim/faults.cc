@@ -74,6 +74,14 @@ void Faults::Partition() {
   }
 }
 
+/// Until the next partition. After some seconds all others are dead to it.
+void Faults::IsolateOne(const SimHost& host) {
+  ++partitions_;
+  std::vector<bool> side(hosts_.size());
+  for (size_t i = 0; i < hosts_.size(); ++i) side[i] = hosts_[i].get() == &host;
+  network_.Split(side);
+}
+
 void Faults::ScheduleCrash() {
   later_(About(scenario_.crash_every), [this] {
     if (ended_) return;
@@ -116,10 +124,12 @@ void Faults::ScheduleClock() {
   }
 }
 
-/// By some seconds, or by an hour forward or back; half of the hours last a second. Not by hours
-/// where hosts crash: a process that starts has only the wall clock to go by until it hears others.
+/// Alone or among others, by some seconds, or by an hour forward or back; half of the hours last a
+/// second. Not by hours where hosts crash: a process that starts has only the wall clock to go by
+/// until it hears others.
 void Faults::JumpClock(SimHost& host) {
   ++clock_jumps_;
+  if (scenario_.partition_every.count() > 0 && rng_.Chance(0.5)) IsolateOne(host);
   if (scenario_.crash_every.count() > 0 || rng_.Chance(0.3)) {
     host.clock().offset_ms = rng_.Between(-kClockWrongMs, kClockWrongMs);
     return;

@@ -39,6 +39,7 @@ class Faults {
  private:
   void SchedulePartition();
   void Partition();
+  void IsolateOne(const SimHost& host);
   void ScheduleCrash();
   void CrashOne();
   void ScheduleClock();

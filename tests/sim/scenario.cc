@@ -59,6 +59,8 @@ std::optional<Scenario> MakeScenario(const std::string& name, Rng& rng) {
     AddCrashes(scenario);
   } else if (name == "clock") {
     AddWrongClocks(scenario);
+    scenario.partition_every = seconds(15);  // so long that the others are dead to who is alone
+    scenario.fault_time = seconds(60);
   } else if (name == "transfer") {
     AddShortLog(scenario);
   } else if (name == "large") {

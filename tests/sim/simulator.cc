@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <queue>
@@ -33,6 +34,7 @@ constexpr int kSeedHosts = 3;
 constexpr Duration kStreamBreaks = seconds(1);
 constexpr Duration kCheckInterval = milliseconds(500);
 constexpr size_t kFailuresShown = 5;
+constexpr int64_t kStampWrongMsMost = 500;  // what others would park
 
 class World final : public HostWorld {
  public:
@@ -68,6 +70,7 @@ class World final : public HostWorld {
   void AddHosts(const SimOptions& options, const std::string& folder);
   void ScheduleWrite();
   void WriteSomewhere();
+  void CheckStamp(SimHost& host, const gossip::Change& change);
   void RunFor(Duration time);
   bool AllReceivedAll() const;
   std::set<ChangeId> SetAside();
@@ -213,12 +216,23 @@ void World::WriteSomewhere() {
   const auto change = host.Write(transaction);
   if (!change) return;
   acknowledged_.push_back(change->id);
+  CheckStamp(host, *change);
   if (change->bytes == nullptr) {
     ++large_writes_;
   } else {
     existence_.Add(*change->bytes);
   }
   Trace(change->bytes == nullptr ? change->id.version : Hash64(*change->bytes));
+}
+
+/// Where no host starts with a wrong clock, no jump of one shows in what is written.
+void World::CheckStamp(SimHost& host, const gossip::Change& change) {
+  if (scenario_.crash_every.count() > 0 || change.bytes == nullptr) return;
+  const auto header = crdt::PeekChangesetHeader(*change.bytes);
+  const int64_t true_ms = host.clock().WallMs() - host.clock().offset_ms;
+  const int64_t wrong_by_ms = header.ok() ? header->time.ms() - true_ms : INT64_MAX;
+  if (std::llabs(wrong_by_ms) > kStampWrongMsMost)
+    Fail(host, "a write is stamped " + std::to_string(wrong_by_ms) + " ms wrong");
 }
 
 void World::RunFor(Duration time) {

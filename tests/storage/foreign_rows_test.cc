@@ -259,6 +259,24 @@ TEST_F(ForeignRowsTest, AKeyThatTookAnothersRowidBeforeACrashIsNoForeignRow) {
   EXPECT_EQ(Ask(node_.options.path, "SELECT count(*) FROM __patina_clock_machines"), "1");
 }
 
+/// The row that was deleted before the crash left its clock behind, and hides it while it is back.
+TEST_F(ForeignRowsTest, AKeyInsertedAgainAfterACrashHidesItsOldClockAndTakesItAlong) {
+  node_.Do("DELETE FROM machines");
+  node_.Do("INSERT INTO machines (rowid, id) VALUES (1, 'one')");
+  node_.Close();
+  Write("DELETE FROM __patina_log; DELETE FROM __patina_log_index");
+  node_.Open();
+  node_.Do("DELETE FROM machines");
+  node_.CrashAndOpen();
+  node_.Do("INSERT INTO machines (rowid, id) VALUES (1, 'one')");
+  EXPECT_THAT(ForeignRowsOf(*node_.store), ::testing::IsEmpty());
+  node_.Do("DELETE FROM machines");
+  Write("DELETE FROM __patina_log; DELETE FROM __patina_log_index");
+  EXPECT_THAT(ForeignRowsOf(*node_.store), ::testing::IsEmpty());
+  ASSERT_TRUE(node_.store->Checkpoint().ok());
+  EXPECT_EQ(Ask(node_.options.path, "SELECT count(*) FROM __patina_clock_machines"), "0");
+}
+
 /// Its clock row is at the first rowid, while the row was elsewhere already when it moved.
 TEST_F(ForeignRowsTest, AKeyInsertedAgainThatMovesLeavesNoClockBehind) {
   node_.Do("DELETE FROM machines");
