@@ -25,6 +25,7 @@ struct NetChange {
   bool had_row = false, has_row = false;
   std::string old_values, new_values;  // packed non-key columns; empty without a row
   int64_t old_rowid = 0, new_rowid = 0;
+  CachedRow* cached = nullptr;  // once it is logged, until the commit is made known to memory
   /// The same row in effect, but at another rowid: its clock row must move in the same commit.
   bool moved() const { return had_row && has_row && old_rowid != new_rowid; }
 };

@@ -253,7 +253,7 @@ Status Store::Impl::MoveClocks(const std::vector<NetChange>& net) {
   std::vector<std::pair<TableIo*, CachedRow>> moved;
   for (const NetChange& change : net) {
     if (!change.moved() || change.table->table().without_rowid) continue;
-    ASSIGN_OR_RETURN(const CachedRow* row, EnsureCached(change));
+    const CachedRow* const row = change.cached;
     // Deleted and inserted again since the checkpoint, it left its clock where it was then.
     if (row->clock_rowid && row->clock_rowid != change.old_rowid)
       RETURN_IF_ERROR(change.table->DeleteOwnClock(*row));
@@ -296,7 +296,9 @@ Status Store::Impl::LogLocal(Pending* pending) {
       });
   // Now, while the file's clocks are those of before: another transaction of the group may change
   // the row again.
-  for (const NetChange& change : pending->net) RETURN_IF_ERROR(EnsureCached(change));
+  for (NetChange& change : pending->net) {
+    ASSIGN_OR_RETURN(change.cached, EnsureCached(change));
+  }
   RETURN_IF_ERROR(MoveClocks(pending->net));
   if (!effective) return OkStatus();
   MintActorIfNeeded();

@@ -79,12 +79,19 @@ Status Store::Impl::RunGroup(std::span<const Transaction> transactions,
   return OkStatus();
 }
 
-Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
-  ASSIGN_OR_RETURN(CachedRow * row, EnsureCached(net));
+void Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
+  CachedRow* const row = net.cached;
   RowHasher& hasher = hashers[row->table];
   const size_t bytes_before = RowCache::BytesOf(*row);
   if (net.had_row) row->values = std::move(net.old_values);  // maybe another client's, see seal
-  const uint64_t hash_before = hasher.Hash(row->key_hash, row->clock, row->values, actors);
+  crdt::ColumnMask written;
+  for (const crdt::ColumnIndex column : net.columns) written.set(column);
+  const bool updated = net.says == crdt::Says::kNothing && row->clock.alive();
+  const auto hash = [&] {  // of an UPDATE: what it leaves as it was is not looked at
+    return updated ? hasher.HashOfCells(row->key_hash, row->clock, row->values, written, actors)
+                   : hasher.Hash(row->key_hash, row->clock, row->values, actors);
+  };
+  const uint64_t hash_before = hash();
   if (net.says != crdt::Says::kNothing || !net.columns.empty()) {
     row->clock.Merge({stamp, net.says, net.columns.data(), net.columns.size()}, actors);
     cache.MarkDirty(row);
@@ -101,12 +108,11 @@ Status Store::Impl::ApplyNet(const crdt::Stamp& stamp, NetChange& net) {
   }
   row->present = net.has_row;
   row->rowid = net.new_rowid;
-  const uint64_t hash_after = hasher.Hash(row->key_hash, row->clock, row->values, actors);
+  const uint64_t hash_after = hash();
   row->AddToSeal(hash_after - hash_before);
   AddDigest(*net.table, row->key_hash, hash_after - hash_before, net.had_row, net.has_row);
   cache.Resized(bytes_before, *row);
   ++stats.rows_written;
-  return OkStatus();
 }
 
 void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
@@ -116,7 +122,7 @@ void Store::Impl::ApplyLocal(Pending& pending, CommitEffects* effects) {
       AddEffect(effects, net.table->number(), pending.committed.seq, net.key, net.key_hash,
                 net.had_row, net.old_values, net.has_row, net.new_values);
     }
-    if (Status status = ApplyNet(pending.stamp, net); !status.ok()) return Broken(status.error());
+    ApplyNet(pending.stamp, net);
   }
   if (pending.committed.version == 0) return;
   received.Add({actor, pending.committed.version});

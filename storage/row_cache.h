@@ -49,7 +49,7 @@ class RowCache {
 
   static uint64_t KeyHash(std::string_view key) { return Hash64(key); }
 
-  /// Null if it is not there. The pointer is good until Insert, Evict or Clear.
+  /// Null if it is not there. The pointer is good until EvictIfNeeded, Forget or Clear.
   CachedRow* Find(uint32_t table, std::string_view key, uint64_t key_hash);
   /// The row must not be there.
   CachedRow* Insert(CachedRow row);

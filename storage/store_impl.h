@@ -166,7 +166,7 @@ class Store::Impl {
                                      const std::vector<NetChange>& net);
   void MintActorIfNeeded();
   void ApplyLocal(Pending& pending, CommitEffects* effects);
-  Status ApplyNet(const crdt::Stamp& stamp, NetChange& net);
+  void ApplyNet(const crdt::Stamp& stamp, NetChange& net);
   Status MoveClocks(const std::vector<NetChange>& net);
   crdt::RowClock ClockInGroup(const CachedRow& cached) const;
   void GuardClientSql();

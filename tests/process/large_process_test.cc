@@ -21,6 +21,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kMemoryMaxKib = 64 * 1024;
+constexpr uint64_t kWatchdogMs = 30'000;  // limits.watchdog_timeout_ms
 constexpr Duration kPatience = std::chrono::seconds(90);
 const char* const kCount = "SELECT count(*) FROM machines";
 
@@ -95,6 +96,7 @@ TEST(LargeProcessTest, ManyRowsArriveAtOnceAndInLittleMemory) {
               << " KiB, longest silence to the watchdog "
               << Counter(status, "writer.longest_silence_ms") << " ms\n";
     EXPECT_LT(peak - before[i], kMemoryMaxKib) << fleet[i].name();
+    EXPECT_LT(Counter(status, "writer.longest_silence_ms"), kWatchdogMs / 3);
     EXPECT_EQ(Counter(status, "store.large_local"), i == 0 ? 1u : 0u);
     EXPECT_EQ(Counter(status, "store.large_merged"), i == 0 ? 0u : 1u);
     EXPECT_EQ(Counter(status, "store.large_staged_bytes"), 0u);

@@ -122,6 +122,13 @@ TEST(SnapshotProcessTest, ANewNodeBeginsWithACopyOfALargePeersFile) {
   ASSERT_EQ(b.Exec({kInsert, "mine", "acme"}).exit_code, 0);
   EXPECT_TRUE(EventuallyCount(a, "mine", "1"));
   EXPECT_TRUE(b.running());
+  EXPECT_NE(b.Status()["actor"], a.Status()["actor"]) << "the copy writes under its own name";
+  RunResult verified;
+  const bool equal = Eventually([&] {
+    verified = RunPatina({"verify", "--api", a.api()});
+    return verified.exit_code == 0;
+  });
+  EXPECT_TRUE(equal) << verified.out << verified.error;
 }
 
 }  // namespace
