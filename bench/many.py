@@ -27,14 +27,17 @@ def run(root, out, quick):
 
 def _alone(root, folder, runs, _rows):
     found = []
-    for clients, target, baseline in ((1, 4_000, 884), (64, 25_000, 885)):
+    for clients, connections, target, baseline in ((1, 1, 4_000, 884), (64, 64, 25_000, 885),
+                                                   (64, 4, 25_000, None)):
         for stream in (False, True):
             with fleet.Fleet(root, folder, ALONE) as nodes:
-                asked = ["--clients", clients, "--seconds", 4] + (["--stream"] if stream else [])
+                asked = ["--clients", clients, "--connections", connections, "--seconds", 4]
+                asked += ["--stream"] if stream else []
                 values = [nodes.bench("load", "--agents", nodes.apis, *asked)[0]
                           for _ in range(runs)]
             how = "a stream each" if stream else "a call each"
             who = f"{clients} clients" if clients > 1 else "1 client"
+            who += f" of {connections} programs" if clients > connections else ""
             found.append(Figure(f"one-row transactions, one agent, {who}, {how}", "tx/s",
                                 [value["transactions_per_s"] for value in values], "higher", target,
                                 baseline))

@@ -54,7 +54,7 @@ struct Datagram {
   /// Of the set of changesets the sender has received: equal digests mean there is nothing to
   /// repair.
   Digest128 received;
-  int64_t cluster_time_ms = 0;  // the sender's, when it sent
+  int64_t wall_ms = 0;  // the sender's wall clock, when it sent
   DatagramBody body;
   std::vector<MemberUpdate> updates;
 };

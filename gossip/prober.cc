@@ -116,7 +116,7 @@ void Prober::OnDirectAnswer(Member& member, Instant sent, const Datagram& datagr
                             Outputs& out) {
   member.direct_misses = 0;
   member.round_trips.Add(now - sent);
-  shared_.clock.OnSample(member.info.name, datagram.cluster_time_ms, now - sent, now);
+  shared_.clock.OnSample(member.info.name, datagram.wall_ms, now - sent, now);
   if (member.stream_only) {
     member.stream_only = false;
     membership_.EmitChanged(member, out);

@@ -54,7 +54,7 @@ void Shared::SendDatagram(const Destination& to, DatagramBody body, Instant now,
   datagram.from = self.name;
   datagram.from_incarnation = self.incarnation;
   datagram.received = received.digest();
-  datagram.cluster_time_ms = clock.ClusterTimeMs(now);
+  datagram.wall_ms = clock.WallMs(now);
   size_t used = kFixed + config.cluster.size() + self.name.size() + TargetBytes(body);
   const auto put = [&](const MemberUpdate& update) {
     used += EstimateBytes(update);

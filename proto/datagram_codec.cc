@@ -58,7 +58,7 @@ std::string EncodeDatagram(const gossip::Datagram& datagram) {
   message.set_from_incarnation(datagram.from_incarnation);
   message.set_received_low(datagram.received.low);
   message.set_received_high(datagram.received.high);
-  message.set_cluster_time_ms(datagram.cluster_time_ms);
+  message.set_wall_ms(datagram.wall_ms);
   for (const gossip::MemberUpdate& update : datagram.updates) {
     wire::ToMessage(update, message.add_updates());
   }
@@ -97,7 +97,7 @@ Result<gossip::Datagram> DecodeDatagram(std::string_view bytes, const PeerLimits
   datagram.from = std::move(*message.mutable_from());
   datagram.from_incarnation = message.from_incarnation();
   datagram.received = {message.received_low(), message.received_high()};
-  datagram.cluster_time_ms = message.cluster_time_ms();
+  datagram.wall_ms = message.wall_ms();
   return datagram;
 }
 

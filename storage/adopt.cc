@@ -123,6 +123,8 @@ Status Store::Impl::ReadPart(TableIo& table, std::string_view after, std::vector
       row.columns.push_back(static_cast<crdt::ColumnIndex>(i));
     }
     row.key_hash = RowCache::KeyHash(row.key);
+    if (std::string why = table.WhyNotLocalKey(row.key); !why.empty())  // since CheckKeys
+      return FailedPrecondition("table " + declared.name + ", " + why);
     bytes += row.key.size() + row.new_values.size();
   }
   return OkStatus();

@@ -337,10 +337,6 @@ Status Capture::AddNet(TableIo& table, Image& image, std::vector<NetChange>* out
     if (image.inserted && !net.columns.empty()) net.says = Says::kAlive;
   } else if (image.has_row) {
     net.says = Says::kAlive;
-    if (table.key_may_be_real()) {
-      if (std::string why = table.WhyNotLocalKey(image.key); !why.empty())
-        return FailedPrecondition("table " + declared.name + ", " + why);
-    }
   } else if (image.had_row) {
     net.says = Says::kDeleted;
   } else {
@@ -349,6 +345,12 @@ Status Capture::AddNet(TableIo& table, Image& image, std::vector<NetChange>* out
   if (net.says == Says::kAlive || (declared.merge_row && !net.columns.empty())) {
     net.columns.resize(declared.columns.size());
     for (size_t i = 0; i < net.columns.size(); ++i) net.columns[i] = static_cast<ColumnIndex>(i);
+  }
+  if (table.key_may_be_real()) {
+    const std::string why = table.WhyNotLocalKey(image.key);
+    if (!why.empty() && image.has_row)
+      return FailedPrecondition("table " + declared.name + ", " + why);
+    if (!why.empty()) return OkStatus();  // another client's row goes; nobody else knew of it
   }
   net.table = &table;
   net.key_hash = RowCache::KeyHash(image.key);

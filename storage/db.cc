@@ -244,8 +244,10 @@ Result<std::vector<std::string>> Db::Problems(const std::string& pragma) {
     std::vector<std::string> problems;
     ASSIGN_OR_RETURN(Stmt lines, Prepare("PRAGMA " + pragma, false));
     while (true) {
-      ASSIGN_OR_RETURN(const bool row, lines.Step());
-      if (!row) return problems;
+      const auto row = lines.Step();
+      if (!row.ok() && problems.empty()) return row.error();
+      if (!row.ok()) problems.push_back(row.error().message);
+      if (!row.ok() || !*row) return problems;
       if (lines.ColumnBytes(0) != "ok") problems.emplace_back(lines.ColumnBytes(0));
     }
   };

@@ -85,10 +85,10 @@ class Db {
   Status Exec(const std::string& sql);
   /// The first statement of the text. INVALID_ARGUMENT with SQLite's words when it is wrong.
   Result<Stmt> Prepare(std::string_view sql, bool persistent = true, size_t* used = nullptr);
-  /// The single integer a query answers; 0 when it answers nothing.
   /// What SQLite's integrity_check or quick_check (pragma: with its argument) says is wrong; empty:
   /// nothing. A row that breaks a CHECK is no damage: merges do not look at CHECK.
   Result<std::vector<std::string>> Problems(const std::string& pragma);
+  /// The single integer a query answers; 0 when it answers nothing.
   Result<int64_t> QueryInt(const std::string& sql);
   /// Whether the file has a table of exactly this name.
   Result<bool> HasTable(const std::string& name);

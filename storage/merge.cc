@@ -235,6 +235,7 @@ bool Store::Impl::ForgetAssumed(MergeBatch* batch) {
     if (!work.assumed) continue;
     cache.Forget(work.cached);
     work.cached = nullptr;
+    work.assumed = false;
     any = true;
   }
   return any;
@@ -257,6 +258,7 @@ Status Store::Impl::WriteMerged(MergeBatch* batch, std::span<const SharedBytes> 
   const bool assumed = ForgetAssumed(batch);
   if (assumed && status.error().code == Errc::kFailedPrecondition) {
     RollBack();
+    if (broken) return status;
     careful_merges = kCarefulMerges;
     ++stats.merges_run_again;
     stats.cells_lost = cells_lost;

@@ -266,6 +266,9 @@ Status Store::Impl::ReplayChangeset(std::string_view bytes) {
   std::string park_reason;
   crdt::ChangesetHeader header;
   RETURN_IF_ERROR(Decode(bytes, 0, &batch, &park_reason, &header));
+  if (!park_reason.empty()) {
+    LogError("storage", "a change of this node's log is not understood any more: ", park_reason);
+  }
   RETURN_IF_ERROR(MergeInMemory(&batch, Loading::kWithDead));
   for (size_t i = 0; i < batch.work_count(); ++i) {
     MergeWork& work = batch.work(i);

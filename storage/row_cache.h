@@ -57,7 +57,7 @@ class RowCache {
   void Resized(size_t bytes_before, const CachedRow& row);
   static size_t BytesOf(const CachedRow& row);
 
-  /// The row, which is not dirty, was never so.
+  /// One row that is not dirty: what it says is not certain.
   void Forget(const CachedRow* row);
   void MarkDirty(CachedRow* row);
   void MarkAllClean();

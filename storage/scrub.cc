@@ -250,7 +250,8 @@ Status Store::Impl::CheckRow(TableIo& table, CachedRow row) {
   bool moved = false;
   if (cached != nullptr && cached->dirty) {  // the file's clock is behind
     // Nobody knew of it, after a crash: it goes when the row goes.
-    if (cached->present && !cached->clock_rowid) cached->clock_rowid = row.clock_rowid;
+    if (cached->present && cached->rowid == row.rowid && !cached->clock_rowid)
+      cached->clock_rowid = row.clock_rowid;
     row.clock = cached->clock;
     row.clock_rowid = cached->clock_rowid;
     row.seal = cached->seal;

@@ -337,7 +337,8 @@ Result<bool> TableIo::ReadRowByKey(std::string_view key, std::string* values) {
 
 Status TableIo::Insert(CachedRow* row, std::span<const ValueView> values) {
   RETURN_IF_ERROR(Prepare(&insert_, [&] {
-    return "INSERT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
+    // OR ABORT: a key may be declared ON CONFLICT REPLACE, which is for clients.
+    return "INSERT OR ABORT INTO " + QuoteName(table_->name) + " (" + KeyList() + ColumnList() +
            ") VALUES (" + Parameters(table_->key.size() + table_->columns.size()) + ")";
   }));
   BindKey(insert_, 1, row->key);
@@ -351,7 +352,7 @@ Status TableIo::Insert(CachedRow* row, std::span<const ValueView> values) {
 Result<Stmt*> TableIo::UpdateShape(const ColumnMask& columns, size_t count) {
   Stmt& statement = updates_[columns];
   if (statement) return &statement;
-  std::string sql = "UPDATE " + QuoteName(table_->name) + " SET ";
+  std::string sql = "UPDATE OR ABORT " + QuoteName(table_->name) + " SET ";
   int parameter = 0;
   for (size_t i = 0; i < table_->columns.size(); ++i) {
     if (!columns.test(i)) continue;

@@ -174,7 +174,7 @@ class Mischief {
     Datagram datagram = From(Name(), Rumor{});
     datagram.updates = updates;
     datagram.from_incarnation = rng_.Next();
-    datagram.cluster_time_ms = static_cast<int64_t>(rng_.Next());
+    datagram.wall_ms = static_cast<int64_t>(rng_.Next());
     switch (rng_.Below(5)) {
       case 0:
         datagram.body = Ping{small, Name()};

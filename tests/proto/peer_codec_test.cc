@@ -110,7 +110,7 @@ TEST(DatagramTest, ComesBackEqual) {
     EXPECT_EQ(back->from, datagram.from);
     EXPECT_EQ(back->from_incarnation, datagram.from_incarnation);
     EXPECT_EQ(back->received, datagram.received);
-    EXPECT_EQ(back->cluster_time_ms, datagram.cluster_time_ms);
+    EXPECT_EQ(back->wall_ms, datagram.wall_ms);
     EXPECT_EQ(back->updates, datagram.updates);
     EXPECT_EQ(back->body.index(), datagram.body.index());
     if (const auto* request = std::get_if<gossip::PingRequest>(&datagram.body)) {

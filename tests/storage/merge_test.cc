@@ -212,6 +212,25 @@ TEST_F(MergeTest, AnInsertOfARowThatIsThereMergesAsAnyOther) {
   EXPECT_THAT(ForeignRowsOf(*b_.store), ::testing::IsEmpty());
 }
 
+/// A table's own ON CONFLICT is for clients' statements.
+TEST_F(MergeTest, AnInsertOfARowThatIsThereDoesNotReplaceItByTheTablesOwnClause) {
+  for (const std::string clause : {"REPLACE", "IGNORE"}) {
+    const Schema schema =
+        MustParse("CREATE TABLE r (id TEXT NOT NULL PRIMARY KEY ON CONFLICT " + clause +
+                  ", a, n INTEGER NOT NULL ON CONFLICT " + clause + " DEFAULT 3)");
+    TestNode older(schema), newer(schema);
+    const SharedBytes first = Write(older, "INSERT INTO r VALUES ('k', 'older', 1)"),
+                      second = Write(newer, "INSERT INTO r VALUES ('k', 'newer', 2)");
+    newer.CloseAndOpen();
+    EXPECT_EQ(newer.Merge(first), MergeState::kApplied);
+    EXPECT_EQ(newer.Rows("SELECT a, n FROM r"), std::vector<std::string>{"'newer'|2"}) << clause;
+    older.CloseAndOpen();
+    EXPECT_EQ(older.Merge(second), MergeState::kApplied);
+    EXPECT_EQ(older.Dump(), newer.Dump());
+    EXPECT_EQ(older.Digests(), newer.Digests());
+  }
+}
+
 TEST_F(MergeTest, WhatWasTakenForNewIsForgottenWhenTheMergeFails) {
   b_.Merge(Write(a_, "INSERT INTO t VALUES ('k', 1, 'x')"));
   b_.CloseAndOpen();

@@ -40,7 +40,7 @@ Schema AnySchema(const std::string& late, const std::string& more_tables, const 
           "a, b);\n"
           "CREATE TABLE checked (id TEXT NOT NULL PRIMARY KEY, lo INTEGER NOT NULL DEFAULT 0,\n"
           "                      hi INTEGER NOT NULL DEFAULT 10, CHECK (lo <= hi));\n"
-          "CREATE TABLE keys_only (id TEXT NOT NULL PRIMARY KEY);\n"
+          "CREATE TABLE keys_only (id TEXT NOT NULL PRIMARY KEY ON CONFLICT REPLACE);\n"
           "CREATE TABLE places (v, x TEXT NOT NULL, " +
           late +
           "y INTEGER NOT NULL, w BLOB, PRIMARY KEY (y, x));\n"

@@ -240,6 +240,11 @@ TEST_F(SqlTest, ARealIsNoKey) {
     }
   }
   EXPECT_EQ(node.Dump(), rows);
+  // Where another client made one, a write of it fails, and it may be deleted; nobody hears of it.
+  RunForeign(node.options.path, "INSERT INTO b VALUES (2.5, 'foreign')");
+  EXPECT_FALSE(node.Try({"UPDATE b SET a = 'x'"}).ok());
+  EXPECT_EQ(Describe(node.Do("DELETE FROM b").changeset), "b-(1)");
+  EXPECT_EQ(node.Rows("SELECT * FROM b"), std::vector<std::string>());
 }
 
 TEST_F(SqlTest, ATableOfKeysOnlyTravels) {
